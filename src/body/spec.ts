@@ -1,0 +1,96 @@
+import type { MatrixSource } from "../kernels/device.js";
+import type { Activation } from "../kernels/op.js";
+
+/** A vector of a checkpoint (norm weight, bias), widened to float32. */
+export type Vector = Float32Array;
+
+/** A linear layer as a checkpoint holds it: weight [out, in] and an optional bias [out]. */
+export interface LinearSpec {
+  readonly weight: MatrixSource;
+  readonly bias?: Vector;
+}
+
+/** A norm: `layer` or `rms`. A family that multiplies by 1 + w gives that sum as its weight. */
+export interface NormSpec {
+  readonly kind: "layer" | "rms";
+  readonly weight?: Vector;
+  readonly bias?: Vector;
+  readonly eps: number;
+}
+
+/** Rotary positions. `frequencies`: one angle a position for each pair of columns; scaling is already in them. */
+export interface RopeSpec {
+  readonly layout: "half" | "interleaved";
+  readonly frequencies: Float64Array;
+  readonly attentionFactor: number;
+}
+
+export interface AttentionSpec {
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly scale: number;
+  readonly softcap?: number;
+  /** Key j is visible to query i when i - j < window. */
+  readonly window?: number;
+  readonly rope?: RopeSpec;
+  readonly qNorm?: NormSpec;
+  readonly kNorm?: NormSpec;
+  /** Linear layers whose outputs, one after the other, are queries, keys, values: [q;k;v] or three. */
+  readonly qkv: readonly LinearSpec[];
+  readonly output: LinearSpec;
+}
+
+export interface MlpSpec {
+  readonly activation: Activation;
+  /** Present: down(act(gate(x)) · up(x)). Absent: down(act(up(x))). */
+  readonly gate?: LinearSpec;
+  readonly up: LinearSpec;
+  readonly down: LinearSpec;
+}
+
+/**
+ * One layer. Three optional norms a sublayer: `normIn` before it, `normOut` on its output before the sum, `normSum`
+ * after the sum. `serial`: attention, then mlp; `parallel`: both from the same x, and one sum (mlp.normIn absent:
+ * they share attention's normIn).
+ */
+export interface LayerSpec {
+  readonly arrangement: "serial" | "parallel";
+  readonly attention: AttentionSpec & SublayerNorms;
+  readonly mlp: MlpSpec & SublayerNorms;
+}
+
+export interface SublayerNorms {
+  readonly normIn?: NormSpec;
+  readonly normOut?: NormSpec;
+  readonly normSum?: NormSpec;
+}
+
+/** A transformer's body: everything between the embedded ids and the head. */
+export interface BodySpec {
+  readonly hiddenSize: number;
+  readonly maxPositions: number;
+  /** Learned absolute positions: row p + offset is added to the vector at position p. */
+  readonly positions?: { readonly table: MatrixSource; readonly offset: number };
+  readonly layers: readonly LayerSpec[];
+  readonly finalNorm?: NormSpec;
+}
+
+/** A whole model as a checkpoint describes it: what a family file makes of a config and its tensors. */
+export interface ModelSpec {
+  /** The family's name as people know it: "llama", "gpt2"… */
+  readonly family: string;
+  readonly body: BodySpec;
+  readonly embedding: { readonly table: MatrixSource; /** Multiplies the embedded vectors. */ readonly scale: number };
+  readonly head: {
+    /** Undefined when the file has no head tensor: the embedding serves. */
+    readonly weight?: MatrixSource;
+    readonly bias?: Vector;
+    readonly scale: number;
+    readonly softcap?: number;
+    /** Names under which a head tensor was looked for, for the report of `info`. */
+    readonly names: readonly string[];
+  };
+  /** What the config claims about tying; reported, never trusted. */
+  readonly claimsTied?: boolean;
+}

@@ -1,0 +1,138 @@
+import type { StoredType } from "./format.js";
+import type { Program } from "./op.js";
+
+/** Rows of a stored matrix, readable in parts, so that a checkpoint never stands in memory twice. */
+export interface MatrixSource {
+  /** For error messages: the tensor's name and its file. */
+  readonly name: string;
+  readonly rows: number;
+  readonly cols: number;
+  readonly type: StoredType;
+  /** The bytes of rows [first, first + count), count · rowBytes(type, cols) of them, as stored (little-endian). */
+  read(first: number, count: number): Promise<Uint8Array>;
+}
+
+/** A weight matrix [rows, cols] in a device's memory. */
+export interface Matrix {
+  readonly name: string;
+  readonly rows: number;
+  readonly cols: number;
+  readonly type: StoredType;
+  /** Bytes it takes on the device. */
+  readonly bytes: number;
+  /** Rows `ids` widened to float32, [ids.length, cols]. @throws InputError for an id outside [0, rows). */
+  gather(ids: ArrayLike<number>): Promise<Float32Array>;
+  /** Gives its memory back. Using it afterwards is an error. */
+  free(): void;
+}
+
+/** Cached keys and values of one sequence. Lengths are positions. */
+export interface KvCache {
+  /** Positions held. */
+  readonly length: number;
+  /** Forgets positions from `length` on. */
+  truncate(length: number): void;
+  /** A second sequence with the same past; blocks are shared until one of the two writes. */
+  fork(): KvCache;
+  free(): void;
+}
+
+/** One sequence's part of a call: `rows` new positions that follow what its cache holds. */
+export interface Segment {
+  readonly cache: KvCache;
+  readonly rows: number;
+}
+
+/** One run of a program. */
+export interface RunCall {
+  /** The sequences, packed one after the other: N = Σ rows. On success each cache has grown by its rows. */
+  readonly segments: readonly Segment[];
+  /** Input ids [N], for programs that begin with an `embed`. */
+  readonly ids?: Int32Array;
+  /** Input vectors [N, width of `into`], for programs without an `embed`; `into` names the buffer. */
+  readonly vectors?: { readonly into: string; readonly data: Float32Array };
+  /** The buffers wanted back, and of which rows (absent: all N). */
+  readonly outputs: readonly { readonly buffer: string; readonly rows?: Int32Array }[];
+  readonly signal?: AbortSignal;
+}
+
+/** A head's weights and its formula: logits = softcap(scale · (hidden · Wᵀ + b)). */
+export interface HeadWeights {
+  /** [rows, D]; rows at or above `vocabSize` are padding and never seen. */
+  readonly matrix: Matrix;
+  readonly vocabSize: number;
+  /** [vocabSize]. */
+  readonly bias?: Float32Array;
+  /** Multiplies hidden·Wᵀ + b; 1 when there is none. */
+  readonly scale: number;
+  /** c in c·tanh(x / c); absent: no cap. */
+  readonly softcap?: number;
+}
+
+/** What a head is asked about N rows of hidden states, in one pass. */
+export interface HeadQuery {
+  /** The k largest logits of each row (0: not asked; at most vocabSize). */
+  readonly topK: number;
+  /** Ids whose logits are wanted, [N, perRow]. */
+  readonly targets?: { readonly ids: Int32Array; readonly perRow: number };
+  /** Whether the targets' ranks are wanted: 1 + the number of strictly larger logits. */
+  readonly rank: boolean;
+  readonly logSumExp: boolean;
+  readonly entropy: boolean;
+  readonly sample?: SampleQuery;
+  readonly logits: boolean;
+}
+
+/**
+ * A sample from softmax(logits / temperature) as argmax(logits / temperature + Gumbel noise), where the noise is a
+ * function of (seed, sequence, step, id) alone: threads, batching and screening never change it.
+ */
+export interface SampleQuery {
+  readonly temperature: number;
+  readonly seed: number;
+  /** [N]: which sequence a row belongs to, and which step of it this is. */
+  readonly sequences: Int32Array;
+  readonly steps: Int32Array;
+}
+
+/** Answers to a `HeadQuery`; a field is there when it was asked. Logits are final: after bias, scale and cap. */
+export interface HeadAnswer {
+  /** [N, k], largest first; equal logits: the lower id first. */
+  readonly topIds?: Int32Array;
+  readonly topLogits?: Float32Array;
+  /** [N, perRow] */
+  readonly targetLogits?: Float32Array;
+  readonly targetRanks?: Int32Array;
+  /** [N], natural logarithm of Σ exp(logit). */
+  readonly logSumExp?: Float64Array;
+  /** [N], nats. */
+  readonly entropy?: Float64Array;
+  /** [N] */
+  readonly sampleIds?: Int32Array;
+  readonly sampleLogits?: Float32Array;
+  /** [N, vocabSize] */
+  readonly logits?: Float32Array;
+  /** Rows answered by screening, and rows that screening handed back to the full pass. */
+  readonly screened: number;
+  readonly fellBack: number;
+}
+
+/** Where ops run. Calls are queued and run in the order in which they were made. */
+export interface Device {
+  readonly kind: "wasm" | "reference";
+  readonly threads: number;
+  /** One line for people: what runs, with how many threads, and why not more. */
+  readonly description: string;
+  /** Bytes now held for weights, caches and buffers. */
+  readonly memory: number;
+  /** Copies a matrix to the device. @throws InputError when it holds NaN or infinity, or does not fit. */
+  matrix(source: MatrixSource, signal?: AbortSignal): Promise<Matrix>;
+  /** An empty cache for sequences of this program. */
+  cache(program: Program): KvCache;
+  /** Runs a program. Result: one array [rows, width] for each wanted output. */
+  run(program: Program, call: RunCall): Promise<Float32Array[]>;
+  /** Asks a head about `hidden` [N, D]. @throws InputError when a hidden row or a row's logits have no answer (NaN). */
+  ask(head: HeadWeights, hidden: Float32Array, query: HeadQuery, signal?: AbortSignal): Promise<HeadAnswer>;
+  /** Ends the workers and drops the memory. */
+  close(): Promise<void>;
+}
