@@ -1,0 +1,132 @@
+// Elementary functions on four lanes, in float32 steps. Sources: Cephes (expf, logf, tanhf), Eigen (erf).
+
+@inline
+function splat(x: f32): v128 {
+  return f32x4.splat(x);
+}
+@inline
+function madd(a: v128, b: v128, c: f32): v128 {
+  return f32x4.add(f32x4.mul(a, b), splat(c));
+}
+
+/** e^x; 0 below -87.3 (where float32 leaves its normal range), NaN stays NaN. */
+@inline
+export function exp4(x: v128): v128 {
+  const t = f32x4.max(f32x4.min(x, splat(88.72)), splat(-87.33));
+  const n = f32x4.nearest(f32x4.mul(t, splat(1.44269504088896341)));
+  let r = f32x4.sub(t, f32x4.mul(n, splat(0.693359375)));
+  r = f32x4.sub(r, f32x4.mul(n, splat(-2.12194440e-4)));
+  let y = madd(splat(1.9875691500e-4), r, 1.3981999507e-3);
+  y = madd(y, r, 8.3334519073e-3);
+  y = madd(y, r, 4.1665795894e-2);
+  y = madd(y, r, 1.6666665459e-1);
+  y = madd(y, r, 5.0000001201e-1);
+  y = f32x4.add(f32x4.add(f32x4.mul(y, f32x4.mul(r, r)), r), splat(1));
+  // 2^n in two steps: n may be 128.
+  const i = i32x4.trunc_sat_f32x4_s(n);
+  const h = i32x4.shr_s(i, 1);
+  const bias = i32x4.splat(127);
+  y = f32x4.mul(y, i32x4.shl(i32x4.add(h, bias), 23));
+  y = f32x4.mul(y, i32x4.shl(i32x4.add(i32x4.sub(i, h), bias), 23));
+  return v128.andnot(y, f32x4.lt(x, splat(-87.33)));
+}
+
+/** ln x of positive normal numbers; the same steps as log32 in reference/gumbel.ts, to the bit. */
+@inline
+export function log4(x: v128): v128 {
+  let e = i32x4.sub(i32x4.shr_s(x, 23), i32x4.splat(126));
+  let m = v128.or(v128.and(x, i32x4.splat(0x007fffff)), i32x4.splat(0x3f000000));
+  const small = f32x4.lt(m, splat(0.70710678118654752));
+  e = i32x4.add(e, small); // true lanes are -1
+  m = f32x4.sub(v128.bitselect(f32x4.add(m, m), m, small), splat(1));
+  const z = f32x4.mul(m, m);
+  let y = madd(splat(7.0376836292e-2), m, -1.151461031e-1);
+  y = madd(y, m, 1.1676998740e-1);
+  y = madd(y, m, -1.2420140846e-1);
+  y = madd(y, m, 1.4249322787e-1);
+  y = madd(y, m, -1.6668057665e-1);
+  y = madd(y, m, 2.0000714765e-1);
+  y = madd(y, m, -2.4999993993e-1);
+  y = madd(y, m, 3.3333331174e-1);
+  y = f32x4.mul(f32x4.mul(y, m), z);
+  const ef = f32x4.convert_i32x4_s(e);
+  y = f32x4.add(y, f32x4.mul(ef, splat(-2.12194440e-4)));
+  y = f32x4.sub(y, f32x4.mul(splat(0.5), z));
+  return f32x4.add(f32x4.add(m, y), f32x4.mul(ef, splat(0.693359375)));
+}
+
+@inline
+export function tanh4(x: v128): v128 {
+  const z = f32x4.mul(x, x);
+  let p = madd(splat(-5.70498872745e-3), z, 2.06390887954e-2);
+  p = madd(p, z, -5.37397155531e-2);
+  p = madd(p, z, 1.33314422036e-1);
+  p = madd(p, z, -3.33332819422e-1);
+  const near = f32x4.add(f32x4.mul(f32x4.mul(p, z), x), x);
+  const a = f32x4.abs(x);
+  const e = exp4(f32x4.add(a, a));
+  const far = f32x4.sub(splat(1), f32x4.div(splat(2), f32x4.add(e, splat(1))));
+  const signed = v128.or(far, v128.and(x, i32x4.splat(0x80000000)));
+  return v128.bitselect(near, signed, f32x4.lt(a, splat(0.625)));
+}
+
+@inline
+export function erf4(v: v128): v128 {
+  const x = f32x4.max(f32x4.min(v, splat(4)), splat(-4));
+  const z = f32x4.mul(x, x);
+  let p = madd(splat(-2.72614225801306e-10), z, 2.77068142495902e-8);
+  p = madd(p, z, -2.10102402082508e-6);
+  p = madd(p, z, -5.69250639462346e-5);
+  p = madd(p, z, -7.34990630326855e-4);
+  p = madd(p, z, -2.95459980854025e-3);
+  p = madd(p, z, -1.60960333262415e-2);
+  let q = madd(splat(-1.45660718464996e-5), z, -2.13374055278905e-4);
+  q = madd(q, z, -1.68282697438203e-3);
+  q = madd(q, z, -7.37332916720468e-3);
+  q = madd(q, z, -1.42647390514189e-2);
+  return f32x4.div(f32x4.mul(x, p), q);
+}
+
+/** Activation by number: 0 gelu (erf), 1 gelu (tanh), 2 relu, 3 silu, 4 tanh. */
+@inline
+export function act4(kind: i32, x: v128): v128 {
+  if (kind == 3) return f32x4.div(x, f32x4.add(splat(1), exp4(f32x4.neg(x))));
+  if (kind == 1) {
+    const u = f32x4.mul(splat(0.7978845608028654), madd(f32x4.mul(f32x4.mul(x, x), splat(0.044715)), x, 0));
+    const t = tanh4(f32x4.add(f32x4.mul(splat(0.7978845608028654), x), u));
+    return f32x4.mul(f32x4.mul(splat(0.5), x), f32x4.add(splat(1), t));
+  }
+  if (kind == 0)
+    return f32x4.mul(f32x4.mul(splat(0.5), x), f32x4.add(splat(1), erf4(f32x4.mul(x, splat(0.70710678118654752)))));
+  if (kind == 2) return f32x4.max(x, splat(0));
+  return tanh4(x);
+}
+
+@inline
+export function sum4(v: v128): f32 {
+  return f32x4.extract_lane(v, 0) + f32x4.extract_lane(v, 2) + (f32x4.extract_lane(v, 1) + f32x4.extract_lane(v, 3));
+}
+@inline
+export function max4(v: v128): f32 {
+  return max(max(f32x4.extract_lane(v, 0), f32x4.extract_lane(v, 1)), max(f32x4.extract_lane(v, 2), f32x4.extract_lane(v, 3)));
+}
+
+@inline
+function mix4(v: v128): v128 {
+  let x = v128.xor(v, i32x4.shr_u(v, 16));
+  x = i32x4.mul(x, i32x4.splat(0x85ebca6b));
+  x = v128.xor(x, i32x4.shr_u(x, 13));
+  x = i32x4.mul(x, i32x4.splat(0xc2b2ae35));
+  return v128.xor(x, i32x4.shr_u(x, 16));
+}
+/** Gumbel noise of four ids; the same steps as gumbel() in reference/gumbel.ts, to the bit. */
+@inline
+export function gumbel4(key0: i32, key1: i32, ids: v128): v128 {
+  const raw = mix4(i32x4.add(mix4(v128.xor(ids, i32x4.splat(key0))), i32x4.splat(key1)));
+  const x = v128.or(i32x4.min_u(raw, i32x4.splat(0xffffff00)), i32x4.splat(1));
+  const v = f32x4.mul(f32x4.convert_i32x4_u(x), splat(2.3283064365386963e-10));
+  const w = f32x4.sub(splat(1), v);
+  const one = f32x4.eq(w, splat(1));
+  const e = f32x4.mul(f32x4.neg(log4(w)), f32x4.div(v, f32x4.sub(splat(1), w)));
+  return f32x4.neg(log4(v128.bitselect(v, e, one)));
+}

@@ -1,0 +1,339 @@
+import { F32, B8, B8M, B8H, B4Z, B4M, aborted, quantBytes } from "./abi";
+import { lowHalf, highHalf, unpackHalf, unpack4, unpack8, groupBytes, dataBytes } from "./unpack";
+
+// Products of one panel (16 output rows) with one row or many rows of activations. Every output element is summed
+// in the same order on every path: floats over k one after the other, integers exactly inside a group and then over
+// the groups in order. So one row and many rows give the same bits.
+
+const PARTIAL: usize = 32768; // offset of the [rows][16] results in a thread's scratch
+export const ROW_CHUNK: i32 = 128;
+
+@inline
+export function partialOf(scratch: usize): usize {
+  return scratch + PARTIAL;
+}
+
+@inline
+function mad(acc: v128, a: v128, b: v128): v128 {
+  return f32x4.add(acc, f32x4.mul(a, b));
+}
+
+function floatRow(p: usize, x: usize, K: i32, out: usize): void {
+  let s0 = f32x4.splat(0), s1 = s0, s2 = s0, s3 = s0;
+  const end = x + (<usize>K << 2);
+  for (; x < end; x += 4) {
+    const u = v128.load32_splat(x);
+    s0 = mad(s0, u, v128.load(p));
+    s1 = mad(s1, u, v128.load(p, 16));
+    s2 = mad(s2, u, v128.load(p, 32));
+    s3 = mad(s3, u, v128.load(p, 48));
+    p += 64;
+  }
+  store4(out, s0, s1, s2, s3);
+}
+@inline
+function store4(out: usize, a: v128, b: v128, c: v128, d: v128): void {
+  v128.store(out, a);
+  v128.store(out, b, 16);
+  v128.store(out, c, 32);
+  v128.store(out, d, 48);
+}
+
+@inline
+function halfRow(p: usize, x: usize, K: i32, out: usize, format: i32): void {
+  let s0 = f32x4.splat(0), s1 = s0, s2 = s0, s3 = s0;
+  const end = x + (<usize>K << 2);
+  for (; x < end; x += 4) {
+    const u = v128.load32_splat(x), a = v128.load(p), b = v128.load(p, 16);
+    s0 = mad(s0, u, lowHalf(a, format));
+    s1 = mad(s1, u, highHalf(a, format));
+    s2 = mad(s2, u, lowHalf(b, format));
+    s3 = mad(s3, u, highHalf(b, format));
+    p += 32;
+  }
+  store4(out, s0, s1, s2, s3);
+}
+
+/** Two rows (or one, when x1 = x0 and the second result is dropped) times 16 columns, added to what out holds. */
+function floatTile(p: usize, x0: usize, x1: usize, count: i32, out: usize): void {
+  let a0 = v128.load(out), a1 = v128.load(out, 16), a2 = v128.load(out, 32), a3 = v128.load(out, 48);
+  let b0 = v128.load(out, 64), b1 = v128.load(out, 80), b2 = v128.load(out, 96), b3 = v128.load(out, 112);
+  const end = x0 + (<usize>count << 2);
+  for (; x0 < end; x0 += 4, x1 += 4) {
+    const u = v128.load32_splat(x0), v = v128.load32_splat(x1);
+    const w0 = v128.load(p), w1 = v128.load(p, 16), w2 = v128.load(p, 32), w3 = v128.load(p, 48);
+    a0 = mad(a0, u, w0);
+    b0 = mad(b0, v, w0);
+    a1 = mad(a1, u, w1);
+    b1 = mad(b1, v, w1);
+    a2 = mad(a2, u, w2);
+    b2 = mad(b2, v, w2);
+    a3 = mad(a3, u, w3);
+    b3 = mad(b3, v, w3);
+    p += 64;
+  }
+  store4(out, a0, a1, a2, a3);
+  store4(out + 64, b0, b1, b2, b3);
+}
+
+@inline
+function dot(acc: v128, w: v128, x: v128): v128 {
+  return i32x4.add(acc, i32x4.dot_i16x8_s(w, x));
+}
+@inline
+function flush(acc: v128, ints: v128, scale: v128, x: v128): v128 {
+  return f32x4.add(acc, f32x4.mul(f32x4.mul(f32x4.convert_i32x4_s(ints), scale), x));
+}
+
+/** One quantised row times a panel of an integer format. x: a row as quantBytes lays it out. */
+@inline
+function integerRow(p: usize, x: usize, K: i32, out: usize, format: i32): void {
+  const G = K >> 5;
+  let sx = x + (<usize>K << 1), sm = sx + (<usize>G << 2), zp = sm + (<usize>G << 2);
+  let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0;
+  const m15 = i8x16.splat(15);
+  for (let g = 0; g < G; g++) {
+    const scale = v128.load32_splat(sx);
+    let s0 = format == B4Z ? v128.load32_splat(zp) : i32x4.splat(0), s1 = s0, s2 = s0, s3 = s0;
+    if (format == B4Z || format == B4M) {
+      for (let j = 0; j < 8; j++) {
+        const u = v128.load32_splat(x), v = v128.load32_splat(x, 4), a = v128.load(p), b = v128.load(p, 16);
+        const al = v128.and(a, m15), ah = i8x16.shr_u(a, 4), bl = v128.and(b, m15), bh = i8x16.shr_u(b, 4);
+        s0 = dot(s0, i16x8.extend_low_i8x16_u(al), u);
+        s1 = dot(s1, i16x8.extend_high_i8x16_u(al), u);
+        s2 = dot(s2, i16x8.extend_low_i8x16_u(bl), u);
+        s3 = dot(s3, i16x8.extend_high_i8x16_u(bl), u);
+        s0 = dot(s0, i16x8.extend_low_i8x16_u(ah), v);
+        s1 = dot(s1, i16x8.extend_high_i8x16_u(ah), v);
+        s2 = dot(s2, i16x8.extend_low_i8x16_u(bh), v);
+        s3 = dot(s3, i16x8.extend_high_i8x16_u(bh), v);
+        p += 32;
+        x += 8;
+      }
+    } else {
+      for (let half = 0; half < (format == B8H ? 2 : 1); half++) {
+        for (let j = 0; j < (format == B8H ? 4 : 8); j++) {
+          const u = v128.load32_splat(x), v = v128.load32_splat(x, 4);
+          s0 = dot(s0, v128.load_ext<i8>(p), u);
+          s1 = dot(s1, v128.load_ext<i8>(p, 8), u);
+          s2 = dot(s2, v128.load_ext<i8>(p, 16), u);
+          s3 = dot(s3, v128.load_ext<i8>(p, 24), u);
+          s0 = dot(s0, v128.load_ext<i8>(p, 32), v);
+          s1 = dot(s1, v128.load_ext<i8>(p, 40), v);
+          s2 = dot(s2, v128.load_ext<i8>(p, 48), v);
+          s3 = dot(s3, v128.load_ext<i8>(p, 56), v);
+          p += 64;
+          x += 8;
+        }
+        if (format == B8H) {
+          f0 = flush(f0, s0, v128.load(p), scale);
+          f1 = flush(f1, s1, v128.load(p, 16), scale);
+          f2 = flush(f2, s2, v128.load(p, 32), scale);
+          f3 = flush(f3, s3, v128.load(p, 48), scale);
+          s0 = i32x4.splat(0);
+          s1 = s0;
+          s2 = s0;
+          s3 = s0;
+          p += 64;
+        }
+      }
+    }
+    if (format != B8H) {
+      f0 = flush(f0, s0, v128.load(p), scale);
+      f1 = flush(f1, s1, v128.load(p, 16), scale);
+      f2 = flush(f2, s2, v128.load(p, 32), scale);
+      f3 = flush(f3, s3, v128.load(p, 48), scale);
+      p += 64;
+      if (format == B8M || format == B4M) {
+        const m = v128.load32_splat(sm);
+        f0 = mad(f0, v128.load(p), m);
+        f1 = mad(f1, v128.load(p, 16), m);
+        f2 = mad(f2, v128.load(p, 32), m);
+        f3 = mad(f3, v128.load(p, 48), m);
+        p += 64;
+      }
+    }
+    sx += 4;
+    sm += 4;
+    zp += 4;
+  }
+  store4(out, f0, f1, f2, f3);
+}
+
+/** One group (`pairs` pairs of k) of unpacked weights for two quantised rows; adds to the two results at out. */
+@inline
+function integerTile(w: usize, x0: usize, x1: usize, pairs: i32, scales: usize, u: v128, v: v128, out: usize): void {
+  let s0 = i32x4.splat(0), s1 = s0, s2 = s0, s3 = s0, t0 = s0, t1 = s0, t2 = s0, t3 = s0;
+  for (let j = 0; j < pairs; j += 2) {
+    let a = v128.load32_splat(x0), b = v128.load32_splat(x1);
+    let w0 = v128.load(w), w1 = v128.load(w, 16), w2 = v128.load(w, 32), w3 = v128.load(w, 48);
+    s0 = dot(s0, w0, a);
+    t0 = dot(t0, w0, b);
+    s1 = dot(s1, w1, a);
+    t1 = dot(t1, w1, b);
+    s2 = dot(s2, w2, a);
+    t2 = dot(t2, w2, b);
+    s3 = dot(s3, w3, a);
+    t3 = dot(t3, w3, b);
+    a = v128.load32_splat(x0, 4);
+    b = v128.load32_splat(x1, 4);
+    w0 = v128.load(w, 64);
+    w1 = v128.load(w, 80);
+    w2 = v128.load(w, 96);
+    w3 = v128.load(w, 112);
+    s0 = dot(s0, w0, a);
+    t0 = dot(t0, w0, b);
+    s1 = dot(s1, w1, a);
+    t1 = dot(t1, w1, b);
+    s2 = dot(s2, w2, a);
+    t2 = dot(t2, w2, b);
+    s3 = dot(s3, w3, a);
+    t3 = dot(t3, w3, b);
+    w += 128;
+    x0 += 8;
+    x1 += 8;
+  }
+  const c0 = v128.load(scales), c1 = v128.load(scales, 16), c2 = v128.load(scales, 32), c3 = v128.load(scales, 48);
+  v128.store(out, flush(v128.load(out), s0, c0, u));
+  v128.store(out, flush(v128.load(out, 16), s1, c1, u), 16);
+  v128.store(out, flush(v128.load(out, 32), s2, c2, u), 32);
+  v128.store(out, flush(v128.load(out, 48), s3, c3, u), 48);
+  v128.store(out, flush(v128.load(out, 64), t0, c0, v), 64);
+  v128.store(out, flush(v128.load(out, 80), t1, c1, v), 80);
+  v128.store(out, flush(v128.load(out, 96), t2, c2, v), 96);
+  v128.store(out, flush(v128.load(out, 112), t3, c3, v), 112);
+}
+@inline
+function addMin(out: usize, mins: usize, m: v128): void {
+  v128.store(out, mad(v128.load(out), v128.load(mins), m));
+  v128.store(out, mad(v128.load(out, 16), v128.load(mins, 16), m), 16);
+  v128.store(out, mad(v128.load(out, 32), v128.load(mins, 32), m), 32);
+  v128.store(out, mad(v128.load(out, 48), v128.load(mins, 48), m), 48);
+}
+
+/** Many quantised rows times an integer panel: groups are unpacked once for all rows of the chunk. */
+function integerRows(p: usize, x: usize, rows: i32, K: i32, scratch: usize, format: i32): void {
+  const G = K >> 5, stride = quantBytes(K), out = partialOf(scratch);
+  const bytes = groupBytes(format), data = dataBytes(format);
+  const four = format == B4Z || format == B4M, hasMin = format == B8M || format == B4M;
+  memory.fill(out, 0, <usize>((rows + 1) & ~1) << 6);
+  for (let g0 = 0; g0 < G; g0 += 16) {
+    const n = min(16, G - g0);
+    // Unpack up to 16 groups (512 of k): 1 KiB each.
+    let q = p;
+    for (let g = 0; g < n; g++) {
+      const o = scratch + (<usize>g << 10);
+      if (four) unpack4(q, o, format == B4Z ? 8 : 0);
+      else if (format == B8H) {
+        unpack8(q, 8, o);
+        unpack8(q + 320, 8, o + 512);
+      } else unpack8(q, 16, o);
+      q += format == B8H ? 640 : bytes;
+    }
+    for (let r = 0; r < rows; r += 2) {
+      const y0 = x + <usize>r * stride, y1 = r + 1 < rows ? y0 + stride : y0;
+      const scales = (<usize>K << 1) + (<usize>g0 << 2), o = out + (<usize>r << 6);
+      let w = scratch, c = p + data;
+      let k = <usize>g0 << 6;
+      for (let g = 0; g < n; g++) {
+        const at = scales + (<usize>g << 2);
+        const u = v128.load32_splat(y0 + at), v = v128.load32_splat(y1 + at);
+        if (format == B8H) {
+          integerTile(w, y0 + k, y1 + k, 8, c, u, v, o);
+          integerTile(w + 512, y0 + k + 32, y1 + k + 32, 8, c + 320, u, v, o);
+          c += 640;
+        } else {
+          integerTile(w, y0 + k, y1 + k, 16, c, u, v, o);
+          if (hasMin) {
+            const sums = at + (<usize>G << 2);
+            addMin(o, c + 64, v128.load32_splat(y0 + sums));
+            addMin(o + 64, c + 64, v128.load32_splat(y1 + sums));
+          }
+          c += bytes;
+        }
+        w += 1024;
+        k += 64;
+      }
+    }
+    p = q;
+  }
+}
+
+/** Many f32 rows times a float panel, 256 of k at a time so that the weights stay in the first cache. */
+function floatRows(p: usize, x: usize, stride: usize, rows: i32, K: i32, scratch: usize, format: i32): void {
+  const out = partialOf(scratch);
+  memory.fill(out, 0, <usize>((rows + 1) & ~1) << 6);
+  for (let k0 = 0; k0 < K; k0 += 256) {
+    const n = min(256, K - k0);
+    let w = p + (<usize>k0 << 6);
+    if (format != F32) {
+      w = scratch;
+      unpackHalf(p + (<usize>k0 << 5), n, w, format);
+    }
+    for (let r = 0; r < rows; r += 2) {
+      const y0 = x + <usize>r * stride + (<usize>k0 << 2), y1 = r + 1 < rows ? y0 + stride : y0;
+      floatTile(w, y0, y1, n, out + (<usize>r << 6));
+    }
+  }
+}
+
+/**
+ * A panel times `rows` (at most ROW_CHUNK) rows; the results [rows][16] stand at partialOf(scratch).
+ * x: f32 rows `stride` bytes apart for float formats, quantised rows for integer formats.
+ */
+export function panelProduct(format: i32, p: usize, x: usize, stride: usize, rows: i32, K: i32, scratch: usize): void {
+  const out = partialOf(scratch);
+  if (rows == 1) {
+    if (format == F32) floatRow(p, x, K, out);
+    else if (format == B4M) integerRow(p, x, K, out, B4M);
+    else if (format == B4Z) integerRow(p, x, K, out, B4Z);
+    else if (format == B8) integerRow(p, x, K, out, B8);
+    else if (format == B8M) integerRow(p, x, K, out, B8M);
+    else if (format == B8H) integerRow(p, x, K, out, B8H);
+    else if (format == 1) halfRow(p, x, K, out, 1);
+    else halfRow(p, x, K, out, 2);
+  } else if (format < B8) floatRows(p, x, stride, rows, K, scratch, format);
+  else integerRows(p, x, rows, K, scratch, format);
+}
+
+/** Writes [rows][16] results to columns of out: plus bias, plus (accumulate) what out holds. */
+export function writeTile(from: usize, rows: i32, out: usize, stride: usize, cols: i32, bias: usize, accumulate: bool): void {
+  for (let r = 0; r < rows; r++) {
+    let c = 0;
+    for (; c + 4 <= cols; c += 4) {
+      const at = <usize>c << 2;
+      let v = v128.load(from + at);
+      if (bias) v = f32x4.add(v, v128.load(bias + at));
+      if (accumulate) v = f32x4.add(v128.load(out + at), v);
+      v128.store(out + at, v);
+    }
+    for (; c < cols; c++) {
+      const at = <usize>c << 2;
+      let v = load<f32>(from + at);
+      if (bias) v += load<f32>(bias + at);
+      if (accumulate) v = load<f32>(out + at) + v;
+      store<f32>(out + at, v);
+    }
+    from += 64;
+    out += stride;
+  }
+}
+
+/** in [N, K] times a matrix into columns of out; panels [first, last). */
+export function matmul(
+  format: i32, data: usize, panelBytes: usize, O: i32, K: i32, first: i32, last: i32,
+  x: usize, xStride: usize, N: i32, out: usize, outStride: usize, bias: usize, accumulate: bool, scratch: usize,
+): void {
+  for (let panel = first; panel < last; panel++) {
+    const p = data + <usize>panel * panelBytes, c = panel << 4, cols = min(16, O - c);
+    for (let r = 0; r < N; r += ROW_CHUNK) {
+      if (aborted()) return;
+      const rows = min(ROW_CHUNK, N - r);
+      panelProduct(format, p, x + <usize>r * xStride, xStride, rows, K, scratch);
+      writeTile(
+        partialOf(scratch), rows, out + <usize>r * outStride + (<usize>c << 2), outStride, cols,
+        bias ? bias + (<usize>c << 2) : 0, accumulate,
+      );
+    }
+  }
+}

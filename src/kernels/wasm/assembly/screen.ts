@@ -1,0 +1,168 @@
+import { CTL, MAT_DATA, MAT_PANEL, aborted, pointer, real, scratchOf, share, word } from "./abi";
+import { heapFloor, heapPush } from "./head";
+import { gumbel4, max4, sum4, tanh4 } from "./math";
+import { panelProduct, partialOf } from "./panels";
+import { widenRow } from "./unpack";
+
+// Screening: int8 rows beside the full ones. A panel of the screen is
+//   [K/2 pairs][16 rows][2] int8, then 16 scales, 16 norms of what quantisation lost, 16 norms of the full rows.
+// K is padded to a multiple of 4. One int8 pass bounds every logit; ids whose upper bound reaches the k-th largest
+// lower bound are candidates, and only they are computed in full.
+
+const FLUSH: i32 = 512; // products of int16 and int8 that an int32 holds
+
+/** Op: builds the screen of a float matrix. Words: 2 matrix, 3 screen, 4 its panel bytes. */
+export function screenBuild(op: usize, tid: i32, nt: i32): void {
+  const mat = pointer(op, 2), rows = word(mat, 2), K = word(mat, 3), padded = (K + 3) & ~3, panels = (rows + 15) >> 4;
+  const bytes = pointer(op, 4), row = scratchOf(tid);
+  for (let panel = share(panels, tid, nt); panel < share(panels, tid + 1, nt); panel++) {
+    if (aborted()) return;
+    const to = pointer(op, 3) + <usize>panel * bytes, tail = to + (<usize>padded << 4);
+    memory.fill(to, 0, bytes);
+    for (let r = 0; r < min(16, rows - (panel << 4)); r++) {
+      widenRow(word(mat, 0), <usize>load<u32>(mat + MAT_DATA) + <usize>panel * <usize>load<u32>(mat + MAT_PANEL), r, K, row);
+      let top: f32 = 0;
+      for (let k = 0; k < K; k++) top = max(top, abs(load<f32>(row + (<usize>k << 2))));
+      const scale: f32 = top / 127;
+      let lost: f64 = 0, norm: f64 = 0;
+      for (let k = 0; k < K; k++) {
+        const w = <f64>load<f32>(row + (<usize>k << 2));
+        const q: f64 = scale > 0 ? max<f64>(-127, min<f64>(127, nearest<f64>(w / <f64>scale))) : 0;
+        store<i8>(to + (<usize>(k >> 1) << 5) + <usize>((r << 1) + (k & 1)), <i8><i32>q);
+        const e = w - q * <f64>scale;
+        lost += e * e;
+        norm += w * w;
+      }
+      const at = tail + (<usize>r << 2);
+      store<f32>(at, scale);
+      // Rounded up: a relative 1e-6 covers the rounding to float32 and the sums' own.
+      store<f32>(at, <f32>(sqrt(lost) * 1.000001 + 1e-37), 64);
+      store<f32>(at, <f32>(sqrt(norm) * 1.000001 + 1e-37), 128);
+    }
+  }
+}
+
+/** 16 approximate products of an int16 row with a screen panel, times the rows' scales and the activation's. */
+@inline
+function approximate(p: usize, x: usize, padded: i32, scale: f32, out: usize): void {
+  let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0;
+  const tail = p + (<usize>padded << 4);
+  for (let k = 0; k < padded; k += FLUSH) {
+    let s0 = i32x4.splat(0), s1 = s0, s2 = s0, s3 = s0;
+    const end = x + (<usize>min(FLUSH, padded - k) << 1);
+    for (; x < end; x += 8, p += 64) {
+      const u = v128.load32_splat(x), v = v128.load32_splat(x, 4);
+      s0 = i32x4.add(s0, i32x4.dot_i16x8_s(v128.load_ext<i8>(p), u));
+      s1 = i32x4.add(s1, i32x4.dot_i16x8_s(v128.load_ext<i8>(p, 8), u));
+      s2 = i32x4.add(s2, i32x4.dot_i16x8_s(v128.load_ext<i8>(p, 16), u));
+      s3 = i32x4.add(s3, i32x4.dot_i16x8_s(v128.load_ext<i8>(p, 24), u));
+      s0 = i32x4.add(s0, i32x4.dot_i16x8_s(v128.load_ext<i8>(p, 32), v));
+      s1 = i32x4.add(s1, i32x4.dot_i16x8_s(v128.load_ext<i8>(p, 40), v));
+      s2 = i32x4.add(s2, i32x4.dot_i16x8_s(v128.load_ext<i8>(p, 48), v));
+      s3 = i32x4.add(s3, i32x4.dot_i16x8_s(v128.load_ext<i8>(p, 56), v));
+    }
+    f0 = f32x4.add(f0, f32x4.convert_i32x4_s(s0));
+    f1 = f32x4.add(f1, f32x4.convert_i32x4_s(s1));
+    f2 = f32x4.add(f2, f32x4.convert_i32x4_s(s2));
+    f3 = f32x4.add(f3, f32x4.convert_i32x4_s(s3));
+  }
+  const sv = f32x4.splat(scale);
+  v128.store(out, f32x4.mul(f32x4.mul(f0, v128.load(tail)), sv));
+  v128.store(out, f32x4.mul(f32x4.mul(f1, v128.load(tail, 16)), sv), 16);
+  v128.store(out, f32x4.mul(f32x4.mul(f2, v128.load(tail, 32)), sv), 32);
+  v128.store(out, f32x4.mul(f32x4.mul(f3, v128.load(tail, 48)), sv), 48);
+}
+
+/** bias, scale, cap as the head applies them. */
+@inline
+function final4(v: v128, bias: usize, at: usize, scale: f32, cap: f32): v128 {
+  if (bias) v = f32x4.add(v, v128.load(bias + at));
+  if (scale != 1) v = f32x4.mul(v, f32x4.splat(scale));
+  if (cap > 0) v = f32x4.mul(tanh4(f32x4.div(v, f32x4.splat(cap))), f32x4.splat(cap));
+  return v;
+}
+
+/**
+ * Op: one row through the screen. Words: 2 matrix, 3 screen, 4 panel bytes, 5 V, 6 bias, 7 scale, 8 int16 row,
+ * 9 its scale, 10 ‖h‖·(1+), 11 (‖what h lost‖ + rounding·‖h‖)·(1+), 12 cap, 13 k (1 for a sample), 14 heaps of lower bounds
+ * [threads][8 + 8k], 15 candidate lists [threads][8 + 8·capacity] (count; then upper bound f32 and id), 16 capacity,
+ * 17 sample?, 18 key0, 19 key1, 20 temperature, 21 slack: relative rounding of the final formula.
+ */
+export function screen(op: usize, tid: i32, nt: i32): void {
+  const mat = pointer(op, 2), K = word(mat, 3), padded = (K + 3) & ~3, V = word(op, 5), panels = (V + 15) >> 4;
+  const bias = pointer(op, 6), scale = real(op, 7), cap = real(op, 12), k = word(op, 13), capacity = word(op, 16);
+  const heap = pointer(op, 14) + <usize>tid * <usize>(8 + 8 * k), list = pointer(op, 15) + <usize>tid * <usize>(8 + 8 * capacity);
+  const h = f32x4.splat(real(op, 10)), lost = f32x4.splat(real(op, 11)), slack = f32x4.splat(real(op, 21));
+  const tile = partialOf(scratchOf(tid)), lower = tile + 64, upper = tile + 128, tv = f32x4.splat(real(op, 20));
+  let count = 0, floor = heapFloor(heap, k);
+  store<i32>(heap, 0);
+  for (let panel = share(panels, tid, nt); panel < share(panels, tid + 1, nt); panel++) {
+    if (aborted()) return;
+    const p = pointer(op, 3) + <usize>panel * pointer(op, 4), tail = p + (<usize>padded << 4);
+    approximate(p, pointer(op, 8), padded, real(op, 9), tile);
+    let any = i32x4.splat(0);
+    for (let i: usize = 0; i < 64; i += 16) {
+      const a = v128.load(tile + i);
+      // |h·w - approximation| <= ‖h‖·‖e‖ + (‖δ‖ + γ‖h‖)·‖w‖ + rounding of the approximation itself.
+      let e = f32x4.add(f32x4.mul(h, v128.load(tail + i, 64)), f32x4.mul(lost, v128.load(tail + i, 128)));
+      e = f32x4.add(f32x4.mul(e, f32x4.splat(1.00001)), f32x4.add(f32x4.mul(f32x4.abs(a), f32x4.splat(1e-6)), f32x4.splat(1e-36)));
+      const at = (<usize>panel << 6) + i;
+      const u = final4(f32x4.sub(a, e), bias, at, scale, cap), v = final4(f32x4.add(a, e), bias, at, scale, cap);
+      // A negative scale swaps the two; f32x4.min and max let NaN through.
+      let lo = f32x4.min(u, v), hi = f32x4.max(u, v);
+      lo = f32x4.sub(lo, f32x4.mul(slack, f32x4.abs(lo)));
+      hi = f32x4.add(hi, f32x4.mul(slack, f32x4.abs(hi)));
+      if (word(op, 17)) {
+        const id = i32x4.add(i32x4.splat((panel << 4) + <i32>(i >> 2)), i32x4(0, 1, 2, 3)), g = gumbel4(word(op, 18), word(op, 19), id);
+        lo = f32x4.add(f32x4.div(lo, tv), g);
+        hi = f32x4.add(f32x4.div(hi, tv), g);
+        lo = f32x4.sub(lo, f32x4.mul(slack, f32x4.add(f32x4.abs(lo), f32x4.abs(g))));
+        hi = f32x4.add(hi, f32x4.mul(slack, f32x4.add(f32x4.abs(hi), f32x4.abs(g))));
+      }
+      v128.store(lower + i, lo);
+      v128.store(upper + i, hi);
+      // not (hi < floor): NaN counts as a candidate, and so leads to the full pass.
+      any = v128.or(any, v128.not(f32x4.lt(hi, f32x4.splat(floor))));
+    }
+    if (!v128.any_true(any)) continue;
+    for (let i = 0; i < 16; i++) {
+      const id = (panel << 4) + i;
+      if (id >= V) break;
+      const hi = load<f32>(upper + (<usize>i << 2)), lo = load<f32>(lower + (<usize>i << 2));
+      if (hi < floor) continue;
+      if (count < capacity && hi <= f32.MAX_VALUE) {
+        store<f32>(list + (<usize>count << 3), hi, 8);
+        store<i32>(list + (<usize>count << 3), id, 12);
+      }
+      // An overflowing list, or a bound that is not finite, is told by a count above the capacity.
+      count = hi <= f32.MAX_VALUE ? count + 1 : capacity + 1;
+      if (count > capacity) {
+        store<i32>(list, capacity + 1);
+        return;
+      }
+      if (load<i32>(heap) < k || lo > floor) {
+        heapPush(heap, k, lo, id);
+        floor = heapFloor(heap, k);
+      }
+    }
+  }
+  store<i32>(list, count);
+}
+
+/** Op: full products of given ids for one row. Words: 2 matrix, 3 x, 4 stride, 5 V, 6 bias, 7 scale, 8 ids, 9 count, 11 out, 12 cap; ids ascend. */
+export function rescore(op: usize, tid: i32, nt: i32): void {
+  const mat = pointer(op, 2), K = word(mat, 3), count = word(op, 9), ids = pointer(op, 8), out = pointer(op, 11);
+  const scratch = scratchOf(tid), tile = partialOf(scratch);
+  let have = -1;
+  for (let t = share(count, tid, nt); t < share(count, tid + 1, nt); t++) {
+    if (aborted()) return;
+    const id = load<i32>(ids + (<usize>t << 2)), panel = id >> 4;
+    if (panel != have) {
+      panelProduct(word(mat, 0), <usize>load<u32>(mat + MAT_DATA) + <usize>panel * <usize>load<u32>(mat + MAT_PANEL), pointer(op, 3), pointer(op, 4), 1, K, scratch);
+      for (let i: usize = 0; i < 64; i += 16)
+        v128.store(tile + i, final4(v128.load(tile + i), pointer(op, 6), (<usize>panel << 6) + i, real(op, 7), real(op, 12)));
+      have = panel;
+    }
+    store<f32>(out + (<usize>t << 2), load<f32>(tile + (<usize>(id & 15) << 2)));
+  }
+}
