@@ -36,7 +36,10 @@ try {
   const runnable = blocks.filter((block) => block.kind === "run");
   const programs = runnable.filter((block) => block.language === "ts");
   for (const block of programs) writeFileSync(join(project, `readme-${block.line}.ts`), block.code);
-  report("types of the ts blocks", checkTypes(programs.map((block) => join(project, `readme-${block.line}.ts`))));
+  report(
+    "types of the ts blocks",
+    checkTypes(programs.map((block) => join(project, `readme-${block.line}.ts`))),
+  );
   for (const block of runnable) {
     const name = `README.md:${block.line} (${block.language})`;
     if (block.code.includes("../shared") && !hasShared) {
@@ -78,8 +81,7 @@ function run(block, expected) {
   const [command, args] =
     block.language === "ts" ? [process.execPath, [file]] : ["bash", ["-euo", "pipefail", "-c", block.code]];
   const done = spawnSync(command, args, { cwd: project, env, encoding: "utf8", timeout: 180_000 });
-  if (done.status !== 0)
-    return `exit code ${done.status ?? done.signal}\n${done.stdout}\n${done.stderr}`;
+  if (done.status !== 0) return `exit code ${done.status ?? done.signal}\n${done.stdout}\n${done.stderr}`;
   if (done.stderr !== "") return `stderr is not empty:\n${done.stderr}`;
   if (expected !== undefined) return difference(expected, done.stdout);
   return undefined;
@@ -103,7 +105,10 @@ function same(a, b) {
   const number = /-?\d+(?:\.\d+)?(?:e[+-]?\d+)?/g;
   if (a.replace(number, "#") !== b.replace(number, "#")) return false;
   const [left, right] = [a.match(number), b.match(number)];
-  return left.every((x, i) => Math.abs(x - right[i]) <= Math.max(0.02, 0.02 * Math.abs(x)) && (x.includes(".") || x === right[i]));
+  return left.every(
+    (x, i) =>
+      Math.abs(x - right[i]) <= Math.max(0.02, 0.02 * Math.abs(x)) && (x.includes(".") || x === right[i]),
+  );
 }
 
 /** Type-checks the programs against the declarations in the tarball. */

@@ -30,7 +30,11 @@ export function installTarball() {
   );
   npm(["install", "--no-audit", "--no-fund", "--prefer-offline", join(top, filename)], project);
   if (hasShared) symlinkSync(shared, join(top, "shared"));
-  const env = { ...process.env, PATH: `${join(project, "node_modules/.bin")}:${process.env.PATH}`, NO_COLOR: "1" };
+  const env = {
+    ...process.env,
+    PATH: `${join(project, "node_modules/.bin")}:${process.env.PATH}`,
+    NO_COLOR: "1",
+  };
   delete env.FORCE_COLOR;
   return {
     project,

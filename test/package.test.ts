@@ -24,7 +24,9 @@ describe("the packed tarball", () => {
     expect(tarball.files).toContain("dist/node.d.ts");
     expect(tarball.files).toContain("dist/index.js");
     expect(tarball.files).toContain("dist/cli/main.js");
-    expect(tarball.files.filter((path) => /\.test\.|\.ts$/.test(path) && !path.endsWith(".d.ts"))).toEqual([]);
+    expect(tarball.files.filter((path) => /\.test\.|\.ts$/.test(path) && !path.endsWith(".d.ts"))).toEqual(
+      [],
+    );
   });
 
   it("is imported as an ES module, asks a head and leaves, with an empty stderr", async () => {
@@ -60,9 +62,13 @@ describe("the packed tarball", () => {
   it.each([["--version"], ["--help"]])("runs `lmhead %s` with an empty stderr", async (flag) => {
     const { stdout, stderr } = await run("lmhead", [flag], { cwd: tarball.project, env: tarball.env });
     expect(stderr).toBe("");
-    const { version } = JSON.parse(readFileSync(join(tarball.project, "node_modules/lmhead/package.json"), "utf8"));
+    const { version } = JSON.parse(
+      readFileSync(join(tarball.project, "node_modules/lmhead/package.json"), "utf8"),
+    );
     if (flag === "--version") expect(stdout).toBe(`${version}\n`);
-    else for (const command of ["next", "generate", "score", "tokenize", "info"]) expect(stdout).toContain(command);
+    else
+      for (const command of ["next", "generate", "score", "tokenize", "info"])
+        expect(stdout).toContain(command);
   });
 
   it("answers a wrong command with one line on stderr and exit code 2", async () => {
