@@ -1,0 +1,207 @@
+import type { HeadQuery, HeadWeights } from "../device.js";
+import { gumbel, gumbelKey } from "../reference/gumbel.js";
+import { CTL_COUNT, CTL_OPS, CTL_ROWS, OPCODE } from "./abi.js";
+import type { Arena } from "./arena.js";
+import { type Blank, putTop, readHeap } from "./head.js";
+import type { Screen, WasmMatrix } from "./matrix.js";
+import type { Pool } from "./pool.js";
+import { Records, f } from "./records.js";
+
+/** Below this many ids the full pass is as fast. */
+const SMALLEST = 2048;
+/** With more rows the full pass, which reads its weights once for all of them, reads fewer bytes. */
+const MOST_ROWS = 3;
+const MOST_K = 2048;
+const CAPACITY = 1 << 15;
+
+/**
+ * Exact top-k and sampling that read an int8 copy of the head and the few full rows that matter; see
+ * `docs/architecture.md`. Whatever the bounds can't decide goes back to the full pass: slower, never wrong.
+ */
+export class Screener {
+  private readonly pool: Pool;
+  private readonly arena: Arena;
+  private readonly vector: (data: Float32Array | undefined) => number;
+
+  constructor(pool: Pool, arena: Arena, vector: (data: Float32Array | undefined) => number) {
+    this.pool = pool;
+    this.arena = arena;
+    this.vector = vector;
+  }
+
+  /** Answers what it can; returns what is left to the full pass, or undefined. */
+  async answer(
+    head: HeadWeights, hidden: Float32Array, N: number, query: HeadQuery, answer: Blank, first: number,
+    counts: { screened: number; fellBack: number }, signal?: AbortSignal,
+  ): Promise<HeadQuery | undefined> {
+    const matrix = head.matrix as WasmMatrix;
+    const wanted = query.topK > 0 || query.sample !== undefined;
+    const full = query.logSumExp || query.entropy || query.logits || (query.rank && query.targets !== undefined);
+    const float = matrix.type === "f32" || matrix.type === "f16" || matrix.type === "bf16";
+    if (!wanted || full || !float || N > MOST_ROWS || head.vocabSize < SMALLEST || query.topK > MOST_K) return query;
+    if (query.topK * 4 > head.vocabSize) return query;
+    matrix.screen ??= await this.build(matrix, signal);
+    let left: HeadQuery | undefined = query.targets && { ...query, topK: 0, sample: undefined };
+    for (let n = 0; n < N; n++) {
+      const row = hidden.subarray(n * matrix.cols, (n + 1) * matrix.cols);
+      let ok = query.topK === 0 || (await this.top(head, matrix.screen, row, query.topK, answer, first + n, signal));
+      if (ok && query.sample) ok = await this.sample(head, matrix.screen, row, query.sample, n, answer, first + n, signal);
+      if (ok) counts.screened++;
+      else {
+        counts.fellBack++;
+        left = query;
+      }
+    }
+    return left;
+  }
+
+  private async build(matrix: WasmMatrix, signal?: AbortSignal): Promise<Screen> {
+    const panelBytes = ((matrix.cols + 3) & ~3) * 16 + 192;
+    const address = this.arena.alloc(Math.ceil(matrix.rows / 16) * panelBytes, `the screen of ${matrix.name}`);
+    const list = this.arena.alloc(128, "an op list");
+    try {
+      const records = new Records();
+      records.push(OPCODE.screenBuild, true, [matrix.descriptor, address, panelBytes]);
+      await this.execute(records, list, signal);
+    } catch (error) {
+      this.arena.release(address);
+      throw error;
+    } finally {
+      this.arena.release(list);
+    }
+    return { address, panelBytes };
+  }
+
+  private async execute(records: Records, list: number, signal?: AbortSignal): Promise<void> {
+    records.write(this.pool.memory, list);
+    this.pool.word(CTL_OPS, list);
+    this.pool.word(CTL_COUNT, records.count);
+    this.pool.word(CTL_ROWS, 1);
+    await this.pool.run(signal);
+  }
+
+  private async top(head: HeadWeights, screen: Screen, row: Float32Array, k: number, answer: Blank, at: number, signal?: AbortSignal): Promise<boolean> {
+    const found = await this.candidates(head, screen, row, k, undefined, signal);
+    if (!found || found.length < k) return false;
+    putTop(answer, k, at, found);
+    return true;
+  }
+
+  private async sample(
+    head: HeadWeights, screen: Screen, row: Float32Array, query: NonNullable<HeadQuery["sample"]>, n: number, answer: Blank,
+    at: number, signal?: AbortSignal,
+  ): Promise<boolean> {
+    const key = gumbelKey(query.seed, query.sequences[n], query.steps[n]);
+    const found = await this.candidates(head, screen, row, 1, { key, temperature: query.temperature }, signal);
+    if (!found || found.length === 0) return false;
+    let best = -Infinity;
+    for (const { id, logit } of found.sort((a, b) => a.id - b.id)) {
+      const value = Math.fround(Math.fround(logit / Math.fround(query.temperature)) + gumbel(key, id));
+      if (value > best) {
+        best = value;
+        if (answer.sampleIds) answer.sampleIds[at] = id;
+        if (answer.sampleLogits) answer.sampleLogits[at] = logit;
+      }
+    }
+    return best > -Infinity;
+  }
+
+  /** Every id that may be among the k best, with its full logit; undefined when the bounds leave too many. */
+  private async candidates(
+    head: HeadWeights, screen: Screen, row: Float32Array, k: number,
+    sample: { key: [number, number]; temperature: number } | undefined, signal?: AbortSignal,
+  ): Promise<{ id: number; logit: number }[] | undefined> {
+    const matrix = head.matrix as WasmMatrix;
+    const { threads, memory } = this.pool;
+    const D = matrix.cols;
+    const own: number[] = [];
+    const take = (bytes: number) => {
+      const at = this.arena.alloc(bytes, "a screening");
+      own.push(at);
+      return at;
+    };
+    try {
+      const bias = this.vector(head.bias);
+      const x16 = take(((D + 3) & ~3) * 2);
+      const heapBytes = 8 + 8 * k;
+      const heaps = take(threads * heapBytes);
+      const listBytes = 8 + 8 * CAPACITY;
+      const lists = take(threads * listBytes);
+      const list = take(128);
+      const bound = quantise(row, new Int16Array(memory.buffer, x16, (D + 3) & ~3));
+      const records = new Records();
+      records.push(OPCODE.screen, true, [
+        matrix.descriptor, screen.address, screen.panelBytes, head.vocabSize, bias, f(head.scale), x16, f(bound.scale),
+        f(bound.norm), f(bound.lost), f(head.softcap ?? 0), k, heaps, lists, CAPACITY, sample ? 1 : 0,
+        sample?.key[0] ?? 0, sample?.key[1] ?? 0, f(sample?.temperature ?? 1), f(1e-6),
+      ]);
+      await this.execute(records, list, signal);
+      const lower: { id: number; logit: number }[] = [];
+      const view = new DataView(memory.buffer);
+      for (let t = 0; t < threads; t++) {
+        if (view.getInt32(lists + t * listBytes, true) > CAPACITY) return undefined;
+        readHeap(memory.buffer, heaps + t * heapBytes, lower);
+      }
+      lower.sort((a, b) => b.logit - a.logit);
+      const floor = lower.length >= k ? lower[k - 1].logit : -Infinity;
+      const ids: number[] = [];
+      for (let t = 0; t < threads; t++) {
+        const at = lists + t * listBytes;
+        const size = view.getInt32(at, true);
+        for (let i = 0; i < size; i++)
+          if (view.getFloat32(at + 8 + i * 8, true) >= floor) ids.push(view.getInt32(at + 12 + i * 8, true));
+      }
+      // Rescoring one row reads its panel of 16: past this the full pass reads less.
+      if (ids.length > head.vocabSize / 24) return undefined;
+      return await this.rescore(head, row, ids, bias, signal);
+    } finally {
+      for (const at of own) this.arena.release(at);
+    }
+  }
+
+  private async rescore(head: HeadWeights, row: Float32Array, ids: number[], bias: number, signal?: AbortSignal) {
+    const matrix = head.matrix as WasmMatrix;
+    const { memory } = this.pool;
+    const x = this.arena.alloc(row.length * 4 + 64, "a screening");
+    const idsAt = this.arena.alloc(ids.length * 4, "a screening");
+    const out = this.arena.alloc(ids.length * 4, "a screening");
+    const list = this.arena.alloc(128, "an op list");
+    try {
+      new Float32Array(memory.buffer, x, row.length).set(row);
+      new Int32Array(memory.buffer, idsAt, ids.length).set(ids);
+      const records = new Records();
+      records.push(OPCODE.rescore, true, [
+        matrix.descriptor, x, row.length * 4, head.vocabSize, bias, f(head.scale), idsAt, ids.length, 0, out, f(head.softcap ?? 0),
+      ]);
+      await this.execute(records, list, signal);
+      const logits = new Float32Array(memory.buffer, out, ids.length);
+      return ids.map((id, i) => ({ id, logit: logits[i] }));
+    } finally {
+      for (const at of [x, idsAt, out, list]) this.arena.release(at);
+    }
+  }
+}
+
+/**
+ * A hidden row as int16 with one scale, and what its rounding can cost: `norm` bounds ‖h‖, `lost` bounds
+ * ‖h - scale·int16‖ + γ·‖h‖, where γ covers the float32 sums of both passes (Higham: D·u/(1 - D·u)). Rounded up.
+ */
+function quantise(row: Float32Array, out: Int16Array): { scale: number; norm: number; lost: number } {
+  let top = 0;
+  for (const x of row) top = Math.max(top, Math.abs(x));
+  const scale = Math.fround(top / 32767);
+  let norm = 0;
+  let lost = 0;
+  out.fill(0);
+  row.forEach((x, i) => {
+    const q = scale > 0 ? Math.max(-32767, Math.min(32767, Math.round(x / scale))) : 0;
+    out[i] = q;
+    norm += x * x;
+    lost += (x - q * scale) ** 2;
+  });
+  const up = 1 + 1e-6;
+  const unit = (row.length + 32) * 2 ** -24;
+  const gamma = unit < 0.5 ? (2 * unit) / (1 - unit) : Infinity;
+  norm = Math.sqrt(norm) * up;
+  return { scale, norm, lost: (Math.sqrt(lost) + gamma * norm) * up };
+}
