@@ -4,9 +4,12 @@ import type { Activation } from "../kernels/op.js";
 /** A vector of a checkpoint (norm weight, bias), widened to float32. */
 export type Vector = Float32Array;
 
-/** A linear layer as a checkpoint holds it: weight [out, in] and an optional bias [out]. */
-export interface LinearSpec {
-  readonly weight: MatrixSource;
+/**
+ * A linear layer: weight [out, in] and an optional bias [out]. `W` is where the weight stands: a checkpoint's
+ * `MatrixSource` in what a family file makes, a device's `Matrix` in what `compileBody` makes of it.
+ */
+export interface LinearSpec<W = MatrixSource> {
+  readonly weight: W;
   readonly bias?: Vector;
 }
 
@@ -25,7 +28,7 @@ export interface RopeSpec {
   readonly attentionFactor: number;
 }
 
-export interface AttentionSpec {
+export interface AttentionSpec<W = MatrixSource> {
   readonly heads: number;
   readonly kvHeads: number;
   readonly headDim: number;
@@ -37,16 +40,16 @@ export interface AttentionSpec {
   readonly qNorm?: NormSpec;
   readonly kNorm?: NormSpec;
   /** Linear layers whose outputs, one after the other, are queries, keys, values: [q;k;v] or three. */
-  readonly qkv: readonly LinearSpec[];
-  readonly output: LinearSpec;
+  readonly qkv: readonly LinearSpec<W>[];
+  readonly output: LinearSpec<W>;
 }
 
-export interface MlpSpec {
+export interface MlpSpec<W = MatrixSource> {
   readonly activation: Activation;
   /** Present: down(act(gate(x)) · up(x)). Absent: down(act(up(x))). */
-  readonly gate?: LinearSpec;
-  readonly up: LinearSpec;
-  readonly down: LinearSpec;
+  readonly gate?: LinearSpec<W>;
+  readonly up: LinearSpec<W>;
+  readonly down: LinearSpec<W>;
 }
 
 /**
@@ -54,10 +57,10 @@ export interface MlpSpec {
  * after the sum. `serial`: attention, then mlp; `parallel`: both from the same x, and one sum (mlp.normIn absent:
  * they share attention's normIn).
  */
-export interface LayerSpec {
+export interface LayerSpec<W = MatrixSource> {
   readonly arrangement: "serial" | "parallel";
-  readonly attention: AttentionSpec & SublayerNorms;
-  readonly mlp: MlpSpec & SublayerNorms;
+  readonly attention: AttentionSpec<W> & SublayerNorms;
+  readonly mlp: MlpSpec<W> & SublayerNorms;
 }
 
 export interface SublayerNorms {
@@ -67,12 +70,12 @@ export interface SublayerNorms {
 }
 
 /** A transformer's body: everything between the embedded ids and the head. */
-export interface BodySpec {
+export interface BodySpec<W = MatrixSource> {
   readonly hiddenSize: number;
   readonly maxPositions: number;
   /** Learned absolute positions: row p + offset is added to the vector at position p. */
-  readonly positions?: { readonly table: MatrixSource; readonly offset: number };
-  readonly layers: readonly LayerSpec[];
+  readonly positions?: { readonly table: W; readonly offset: number };
+  readonly layers: readonly LayerSpec<W>[];
   readonly finalNorm?: NormSpec;
 }
 
