@@ -84,7 +84,10 @@ export interface ModelSpec {
   /** The family's name as people know it: "llama", "gpt2"… */
   readonly family: string;
   readonly body: BodySpec;
-  readonly embedding: { readonly table: MatrixSource; /** Multiplies the embedded vectors. */ readonly scale: number };
+  readonly embedding: {
+    readonly table: MatrixSource /** Multiplies the embedded vectors. */;
+    readonly scale: number;
+  };
   readonly head: {
     /** Undefined when the file has no head tensor: the embedding serves. */
     readonly weight?: MatrixSource;

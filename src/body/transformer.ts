@@ -53,7 +53,12 @@ export function bodyProgram(body: BodySpec<Matrix>, options: ProgramOptions = {}
 }
 
 /** One layer: x [N, D] to x [N, D]. */
-function block(code: Code, { arrangement, attention, mlp }: LayerSpec<Matrix>, D: number, index: number): void {
+function block(
+  code: Code,
+  { arrangement, attention, mlp }: LayerSpec<Matrix>,
+  D: number,
+  index: number,
+): void {
   const x = bodyBuffers.input;
   const normed = code.before(attention.normIn, x, "normed", D);
   // A parallel MLP reads x as it was before attention's sum; so its norm comes first.
@@ -147,7 +152,12 @@ class Code {
   }
 
   /** A sublayer's last product, its optional norm, the sum with the residual stream, and the optional norm of that. */
-  leave(norms: { normOut?: NormSpec; normSum?: NormSpec }, linear: LinearSpec<Matrix>, from: string, D: number): void {
+  leave(
+    norms: { normOut?: NormSpec; normSum?: NormSpec },
+    linear: LinearSpec<Matrix>,
+    from: string,
+    D: number,
+  ): void {
     const x = bodyBuffers.input;
     if (norms.normOut) {
       const branch = this.buffer("branch", D);

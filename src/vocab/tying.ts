@@ -1,0 +1,56 @@
+import { throwIfAborted } from "../errors.js";
+import type { MatrixSource } from "../kernels/device.js";
+import { rowBytes } from "../kernels/format.js";
+
+/** Bytes of each matrix that are compared at a time. */
+const CHUNK_BYTES = 4 << 20;
+
+/** Whether embedding and head are one matrix, and how that was found. */
+export interface Tying {
+  readonly tied: boolean;
+  /** A sentence for `info`. */
+  readonly how: string;
+}
+
+/**
+ * Decides by the tensors whether the head is the embedding: both present → their bytes are compared; no head tensor →
+ * tied. What a config claims is not asked: configs lie.
+ * @param head undefined when the checkpoint has no head tensor
+ * @param headNames the names under which one was looked for
+ */
+export async function findTying(
+  embedding: MatrixSource,
+  head: MatrixSource | undefined,
+  headNames: readonly string[],
+  signal?: AbortSignal,
+): Promise<Tying> {
+  if (!head) {
+    const others = headNames.length > 0 ? `; there is no ${headNames.join(" or ")}` : "";
+    return { tied: true, how: `${embedding.name} is the only vocabulary matrix${others}` };
+  }
+  const both = `${embedding.name} and ${head.name}`;
+  for (const what of ["rows", "cols", "type"] as const)
+    if (embedding[what] !== head[what])
+      return { tied: false, how: `${both} differ in ${what}: ${embedding[what]} and ${head[what]}` };
+  const row = await firstDifference(embedding, head, signal);
+  if (row === undefined) return { tied: true, how: `${both} are equal byte for byte; one copy is kept` };
+  return { tied: false, how: `${both} are both present and differ (first in row ${row})` };
+}
+
+/** The first row in which two matrices of one shape and type differ. Reads both in chunks, up to the difference. */
+async function firstDifference(
+  a: MatrixSource,
+  b: MatrixSource,
+  signal: AbortSignal | undefined,
+): Promise<number | undefined> {
+  const bytes = rowBytes(a.type, a.cols);
+  // Untied matrices differ at once: the first look is at a single row.
+  let count = 1;
+  for (let first = 0; first < a.rows; first += count, count = Math.max(1, Math.floor(CHUNK_BYTES / bytes))) {
+    throwIfAborted(signal);
+    count = Math.min(count, a.rows - first);
+    const [left, right] = await Promise.all([a.read(first, count), b.read(first, count)]);
+    for (let i = 0; i < left.length; i++) if (left[i] !== right[i]) return first + Math.floor(i / bytes);
+  }
+  return undefined;
+}
