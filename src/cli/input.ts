@@ -1,0 +1,36 @@
+import { createReadStream } from "node:fs";
+import { addAbortSignal, type Readable } from "node:stream";
+import { InputError } from "../errors.js";
+
+/** Bytes of text that one call reads at most: a file without an end must not fill memory. */
+const mostBytes = 256 * 2 ** 20;
+
+/**
+ * Text from a file, or from standard input where `file` is undefined.
+ * @throws InputError when it is not UTF-8, empty, or above 256 MiB.
+ */
+export async function readText(file: string | undefined, signal: AbortSignal): Promise<string> {
+  const name = file ?? "standard input";
+  const stream: Readable = file === undefined ? process.stdin : createReadStream(file);
+  addAbortSignal(signal, stream);
+  const parts: Buffer[] = [];
+  let size = 0;
+  for await (const part of stream as AsyncIterable<Buffer>) {
+    size += part.length;
+    if (size > mostBytes)
+      throw new InputError(`${name}: expected at most ${mostBytes / 2 ** 20} MiB of text, got more; split it`);
+    parts.push(part);
+  }
+  const text = decodeUtf8(Buffer.concat(parts), name);
+  if (text === "") throw new InputError(`${name} is empty: expected a text`);
+  return text;
+}
+
+function decodeUtf8(data: Buffer, name: string): string {
+  try {
+    // A byte order mark stays: it is part of what is scored.
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(data);
+  } catch {
+    throw new InputError(`${name}: expected UTF-8 text, got other bytes; convert it first (iconv -t utf-8)`);
+  }
+}
