@@ -1,5 +1,16 @@
 import type { ModelInfo } from "../node.js";
-import { bar, type Colours, fixed, grouped, percent, table, truncate, vector, visible } from "./render.js";
+import {
+  bar,
+  type Colours,
+  fixed,
+  grouped,
+  percent,
+  printable,
+  table,
+  truncate,
+  vector,
+  visible,
+} from "./render.js";
 
 /** Everything that the explanation shows; each number comes from the model's own run on this prompt. */
 export interface Explained {
@@ -16,7 +27,12 @@ export interface Explained {
   readonly logits: Float32Array;
   readonly logSumExp: number;
   readonly entropy: number;
-  readonly top: readonly { readonly id: number; readonly token: string; readonly logit: number; readonly prob: number }[];
+  readonly top: readonly {
+    readonly id: number;
+    readonly token: string;
+    readonly logit: number;
+    readonly prob: number;
+  }[];
 }
 
 /** Rows shown at the beginning and at the end of a long prompt. */
@@ -51,9 +67,17 @@ function text({ text, ids, tokens }: Explained): Step {
   const rows = shownRows(ids.length).map((i) =>
     i < 0 ? ["…", "", ""] : [String(i), String(ids[i]), visible(tokens[i])],
   );
-  const columns = [{ title: "position", align: "right" }, { title: "id", align: "right" }, { title: "token" }] as const;
-  const given = text === undefined ? "given as ids" : `"${truncate(visible(text).replaceAll("·", " "), 72)}"`;
-  return { title: "Text becomes tokens, and tokens ids", shape: `ids [T=${ids.length}]`, lines: [given, table(columns, rows)] };
+  const columns = [
+    { title: "position", align: "right" },
+    { title: "id", align: "right" },
+    { title: "token" },
+  ] as const;
+  const given = text === undefined ? "given as ids" : `"${truncate(printable(text), 72)}"`;
+  return {
+    title: "Text becomes tokens, and tokens ids",
+    shape: `ids [T=${ids.length}]`,
+    lines: [given, table(columns, rows)],
+  };
 }
 
 function rowsOf({ ids, tokens, info }: Explained, data: Float32Array): string {
@@ -81,7 +105,10 @@ function hidden(facts: Explained): Step {
   return {
     title: `${info.layers} layers let each position look at those before it`,
     shape: `hidden [T=${ids.length}, D=${width}]`,
-    lines: [rowsOf(facts, facts.hidden), `the last row, of length ${fixed(norm, 4)}, predicts what comes next`],
+    lines: [
+      rowsOf(facts, facts.hidden),
+      `the last row, of length ${fixed(norm, 4)}, predicts what comes next`,
+    ],
   };
 }
 
@@ -134,7 +161,7 @@ function probabilities({ logits, logSumExp, entropy, top }: Explained): Step {
 
 function choice({ top, text }: Explained): Step {
   const { id, token, prob } = top[0];
-  const so = text === undefined ? [] : [`"${truncate(visible(text + token).replaceAll("·", " "), 72)}"`];
+  const so = text === undefined ? [] : [`"${truncate(printable(text + token), 72)}"`];
   return {
     title: "One token is chosen: here the likeliest",
     shape: "id [1]",

@@ -18,7 +18,9 @@ export async function readText(file: string | undefined, signal: AbortSignal): P
   for await (const part of stream as AsyncIterable<Buffer>) {
     size += part.length;
     if (size > mostBytes)
-      throw new InputError(`${name}: expected at most ${mostBytes / 2 ** 20} MiB of text, got more; split it`);
+      throw new InputError(
+        `${name}: expected at most ${mostBytes / 2 ** 20} MiB of text, got more; split it`,
+      );
     parts.push(part);
   }
   const text = decodeUtf8(Buffer.concat(parts), name);

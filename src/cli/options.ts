@@ -32,7 +32,8 @@ function checkRange(flag: string, kind: string, value: number, text: string, ran
 /** A parser of whole numbers, strict: "5x", "1e3", "0x10" and "" are refused. */
 export function wholeNumber(flag: string, range: Range = {}): (text: string) => number {
   return (text) => {
-    if (!/^[+-]?\d+$/.test(text)) refuse(flag, `a whole number ${describeRange(range)}`.trim(), text, range.hint);
+    if (!/^[+-]?\d+$/.test(text))
+      refuse(flag, `a whole number ${describeRange(range)}`.trim(), text, range.hint);
     const limited = { ...range, max: Math.min(range.max ?? Infinity, Number.MAX_SAFE_INTEGER) };
     return checkRange(flag, "a whole number", Number(text), text, limited);
   };
@@ -179,7 +180,11 @@ export function addSamplingOptions(command: Command): Command {
 }
 
 export const seedOption = (): Option =>
-  option("--seed <n>", "the seed of the random choice: the same seed, the same text", wholeNumber("--seed", { min: 0 }));
+  option(
+    "--seed <n>",
+    "the seed of the random choice: the same seed, the same text",
+    wholeNumber("--seed", { min: 0 }),
+  );
 
 /** The sampling flags that were given, and only those. */
 export function samplingOf(flags: SamplingFlags): SamplingFlags {

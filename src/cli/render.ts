@@ -64,26 +64,30 @@ export function truncate(text: string, columns: number): string {
 }
 
 const escapes: Readonly<Record<string, string>> = {
-  " ": "·",
   "\n": "\\n",
   "\r": "\\r",
   "\t": "\\t",
   "\u001b": "\\e",
 };
 
-/** A token's text as one can see it: spaces as "·", line ends and other control characters escaped. */
-export function visible(text: string): string {
+/** Text on one line: line ends and other characters that cannot be seen are escaped; the plain space stays. */
+export function printable(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Zs}\p{Zl}\p{Zp}\p{Cs}\p{Co}]/gu, (char) => {
-    if (char === "\u200d") return char; // joins the parts of one emoji
+    if (char === " " || char === "\u200d") return char; // U+200D joins the parts of one emoji
     return escapes[char] ?? `\\u{${char.codePointAt(0)!.toString(16)}}`;
   });
+}
+
+/** A token's text as one can see it: `printable`, and spaces as "·". */
+export function visible(text: string): string {
+  return printable(text).replaceAll(" ", "·");
 }
 
 /** Text from a model made safe for a terminal: an escape sequence must not reach it; line ends and tabs may. */
 export function safe(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is replaced
   return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, (char) =>
-    char === "\r" ? char : visible(char),
+    char === "\r" ? char : printable(char),
   );
 }
 
@@ -185,62 +189,4 @@ export function json(value: unknown): string {
     if (Number.isNaN(item)) throw new Error(`the result's field "${key}" is not a number`);
     return item === Infinity || item === -Infinity ? null : item;
   });
-}
-
-export interface Column {
-  readonly title: string;
-  readonly align?: "left" | "right";
-  /** Columns at most; longer cells are cut with "…". */
-  readonly max?: number;
-}
-
-/**
- * A table in plain text. Widths are those of a terminal, so cells may hold any script; colour is put on by `paint`
- * after the widths are known.
- */
-export function table(
-  columns: readonly Column[],
-  rows: readonly (readonly string[])[],
-  paint: (cell: string, column: number, row: number) => string = (cell) => cell,
-): string {
-  const cells = rows.map((row) => row.map((cell, c) => truncate(cell, columns[c].max ?? Infinity)));
-  const widths = columns.map(({ title }, c) =>
-    cells.reduce((most, row) => Math.max(most, displayWidth(row[c])), displayWidth(title)),
-  );
-  const line = (row: readonly string[], r: number): string =>
-    row
-      .map((cell, c) => {
-        const pad = " ".repeat(widths[c] - displayWidth(cell));
-        const painted = paint(cell, c, r);
-        return columns[c].align === "right" ? pad + painted : painted + pad;
-      })
-      .join("  ")
-      .trimEnd();
-  const titles = columns.some(({ title }) => title !== "")
-    ? [
-        line(
-          columns.map(({ title }) => title),
-          -1,
-        ),
-      ]
-    : [];
-  return [...titles, ...cells.map(line)].join("\n");
-}
-
-/** The first and last numbers of a vector: "[0.0123, -1.4500, … , 0.3331]". */
-export function vector(values: ArrayLike<number>, shown = 6): string {
-  const text = (value: number): string => fixed(value, 4);
-  const all = Array.from(values);
-  if (all.length <= shown) return `[${all.map(text).join(", ")}]`;
-  return `[${all
-    .slice(0, shown - 1)
-    .map(text)
-    .join(", ")}, … , ${text(all[all.length - 1])}]`;
-}
-
-/** JSON as the contract has it: numbers that JSON cannot hold become null. */
-export function json(value: unknown): string {
-  return JSON.stringify(value, (_, item: unknown) =>
-    typeof item === "number" && !Number.isFinite(item) ? null : item,
-  );
 }

@@ -166,7 +166,11 @@ function alternativesTable(pieces: readonly Piece[]): string {
     percent(Math.exp(logProb)),
     alternatives.map(({ token, logProb: log }) => `${visible(token)} ${percent(Math.exp(log))}`).join("  "),
   ]);
-  const columns = [{ title: "id", align: "right" }, { title: "prob", align: "right" }, { title: "likeliest" }] as const;
+  const columns = [
+    { title: "id", align: "right" },
+    { title: "prob", align: "right" },
+    { title: "likeliest" },
+  ] as const;
   return table(columns, rows);
 }
 

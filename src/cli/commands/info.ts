@@ -2,7 +2,7 @@ import { Command } from "commander";
 import type { ModelInfo } from "../../node.js";
 import { withModel } from "../load.js";
 import { addModelOptions, type JsonFlag, jsonOption, type ModelFlags } from "../options.js";
-import { bytes, colours, grouped, json, percent, table, visible } from "../render.js";
+import { bytes, colours, grouped, json, percent, printable, table } from "../render.js";
 
 /** `lmhead info`: what a checkpoint is, and what its vocabulary costs. */
 export function infoCommand(signal: AbortSignal): Command {
@@ -21,14 +21,15 @@ export function infoCommand(signal: AbortSignal): Command {
 /** The facts as a table of two columns, and the stored formats as a second. */
 export function infoTable(info: ModelInfo): string {
   const colour = colours(process.stdout);
+  // Names come out of files: nothing in them may reach the terminal as a control sequence.
   const special = [
     info.bosId === undefined ? "no BOS" : `BOS ${info.bosId}`,
     info.eosIds.length === 0 ? "no end token" : `end ${info.eosIds.join(", ")}`,
   ];
   const facts: [string, string][] = [
-    ["model", visibleName(info.name)],
+    ["model", printable(info.name)],
     ["format", info.format],
-    ["architecture", `${info.family} (${visibleName(info.architecture)})`],
+    ["architecture", `${info.family} (${printable(info.architecture)})`],
     ["vocabulary V", vocabularyLine(info)],
     ["hidden size D", grouped(info.hiddenSize)],
     ["layers", grouped(info.layers)],
@@ -55,11 +56,6 @@ export function infoTable(info: ModelInfo): string {
       (cell, _, row) => (row < 0 ? colour.bold(cell) : cell),
     ),
   ].join("\n");
-}
-
-/** Names come out of files: nothing in them may reach the terminal as a control sequence. */
-function visibleName(name: string): string {
-  return name.split(" ").map(visible).join(" ");
 }
 
 function vocabularyLine(info: ModelInfo): string {

@@ -54,7 +54,12 @@ export function nextCommand(signal: AbortSignal): Command {
     .description("what comes next: the likeliest tokens with their exact probabilities")
     .argument("[prompt]", "the text before")
     .addOption(idsOption())
-    .option("-k, --top <k>", "how many tokens, up to the whole vocabulary", wholeNumber("--top", { min: 1 }), 10)
+    .option(
+      "-k, --top <k>",
+      "how many tokens, up to the whole vocabulary",
+      wholeNumber("--top", { min: 1 }),
+      10,
+    )
     .addOption(
       new Option("--of <text>", "the log-probability and rank of this text; may be repeated").argParser<
         string[] | undefined

@@ -98,7 +98,9 @@ function render(score: Score): string {
 
 function colouredText(colour: Colours, tokens: readonly ScoredToken[]): string {
   const text = tokens.map(({ text, logProb }) => paintSurprise(colour, safe(text), logProb)).join("");
-  const legend = levels.map(({ name, paint }) => (colour[paint] as (text: string) => string)(name)).join("  ");
+  const legend = levels
+    .map(({ name, paint }) => (colour[paint] as (text: string) => string)(name))
+    .join("  ");
   return `${text}\n\nsurprise: ${legend}`;
 }
 

@@ -45,7 +45,10 @@ async function run(text: string | undefined, flags: Flags, signal: AbortSignal):
   else if (flags.decode)
     process.stdout.write(`${process.stdout.isTTY ? safe(decoded.text!) : decoded.text}\n`);
   else {
-    const columns = [{ title: "id", align: "right" as const }, { title: "token", max: 60 }];
+    const columns = [
+      { title: "id", align: "right" as const },
+      { title: "token", max: 60 },
+    ];
     const rows = ids.map((id, i) => [String(id), visible(tokens[i])]);
     process.stdout.write(`${table(columns, rows)}\n${ids.length} tokens\n`);
   }
