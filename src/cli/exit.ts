@@ -8,7 +8,7 @@ export const exitHelp = `Exit codes:
   0    success
   1    an error inside lmhead (LMHEAD_DEBUG=1 shows the stack)
   2    bad input: an option, a file, a prompt; one line on standard error says which
-  130  interrupted (Ctrl-C); generate prints what it has`;
+  130  interrupted (Ctrl-C; 143: terminated); generate prints what it has`;
 
 /** What a failure looks like from outside: the text for standard error and the exit code. */
 export interface Failure {
@@ -22,7 +22,7 @@ export function oneLine(text: string): string {
   return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, " ").trim();
 }
 
-/** Errors of the file system that a person can mend, in words. */
+/** What the file system answers, in words. */
 const systemErrors: Readonly<Record<string, string>> = {
   ENOENT: "no such file or folder",
   EACCES: "permission denied",
@@ -58,10 +58,12 @@ function isAbort(error: unknown): boolean {
   return error instanceof Error && error.name === "AbortError";
 }
 
-function systemError(error: unknown): string | undefined {
-  if (!(error instanceof Error) || !("code" in error) || !("path" in error)) return undefined;
+/** Errors of the file system that a person can mend, as a line; `path` serves where the error names none. */
+export function systemError(error: unknown, path?: string): string | undefined {
+  if (!(error instanceof Error) || !("code" in error)) return undefined;
   const words = systemErrors[String(error.code)];
-  return words === undefined ? undefined : oneLine(`${String(error.path)}: ${words}`);
+  const where = "path" in error ? String(error.path) : path;
+  return words === undefined || where === undefined ? undefined : oneLine(`${where}: ${words}`);
 }
 
 /**

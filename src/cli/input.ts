@@ -1,6 +1,7 @@
 import { createReadStream } from "node:fs";
 import { addAbortSignal, type Readable } from "node:stream";
 import { InputError } from "../errors.js";
+import { systemError } from "./exit.js";
 
 /** Bytes of text that one call reads at most: a file without an end must not fill memory. */
 const mostBytes = 256 * 2 ** 20;

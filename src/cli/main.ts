@@ -22,10 +22,9 @@ export function buildProgram(signal: AbortSignal): Command {
       "after",
       `
 Example:
-  lmhead next "The cat sat on the" --model SmolLM2-135M-Instruct.Q4_1.gguf
-
-${exitHelp}`,
-    );
+  lmhead next "The cat sat on the" --model SmolLM2-135M-Instruct.Q4_1.gguf`,
+    )
+    .addHelpText("afterAll", `\n${exitHelp}`);
   for (const command of [nextCommand, generateCommand, scoreCommand, tokenizeCommand, infoCommand])
     program.addCommand(command(signal));
   for (const command of [program, ...program.commands])

@@ -88,3 +88,18 @@ JSON: { "promptIds", "logSumExp", "entropy" (nats), "top": [{ "id", "token", "lo
       await withModel(flags, signal, (loaded) => run(loaded, prompt, flags, signal));
     });
 }
+
+async function run({ model }: Loaded, prompt: Prompt, flags: Flags, signal: AbortSignal): Promise<void> {
+  const promptIds = model.promptIds(prompt);
+  const { vocabSize } = model.head;
+  if (flags.top > vocabSize)
+    throw new InputError(
+      `--top: expected from 1 to ${vocabSize}, the size of the vocabulary, got ${flags.top}`,
+    );
+  const next = await model.next({ ids: promptIds }, { signal });
+  const top: TopRow[] = await next.top(flags.top);
+  const logSumExp = await next.logSumExp();
+  const entropy = await next.entropy();
+  const of: OfRow[] = [];
+  for (const text of flags.of ?? []) of.push(await answerOf(model, next, promptIds, text, signal));
+}

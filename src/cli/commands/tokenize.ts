@@ -36,8 +36,9 @@ async function run(text: string | undefined, flags: Flags, signal: AbortSignal):
   if (text === undefined && flags.decode === undefined)
     throw new InputError(`no text: expected a text in quotes or --decode, as in: ${example}`);
   if (text === "") throw new InputError("the text is empty: expected at least one character");
+  const path = modelPath(flags);
   const { loadTokenizer } = await import("../../node.js");
-  const tokenizer = await loadTokenizer(modelPath(flags), { signal });
+  const tokenizer = await loadTokenizer(path, { signal });
   const ids = flags.decode ?? tokenizer.encode(text!);
   const tokens = ids.map((id) => tokenizer.token(id));
   const decoded = flags.decode ? { text: tokenizer.decode(ids) } : {};
