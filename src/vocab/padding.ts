@@ -1,5 +1,3 @@
-import type { Vector } from "../body/spec.js";
-
 /** What a model does with rows beyond its tokenizer's largest id. */
 export interface Padding {
   /** Rows that count: ids are in [0, vocabSize). */
@@ -26,6 +24,6 @@ export function findPadding(rows: number, tokenizerSize: number | undefined, kee
 }
 
 /** A head's bias without the padding's part. */
-export function trimBias(bias: Vector | undefined, vocabSize: number): Vector | undefined {
+export function trimBias(bias: Float32Array | undefined, vocabSize: number): Float32Array | undefined {
   return bias && bias.length > vocabSize ? bias.slice(0, vocabSize) : bias;
 }
