@@ -90,7 +90,7 @@ function flush(acc: v128, ints: v128, scale: v128, x: v128): v128 {
 function integerRow(p: usize, x: usize, K: i32, out: usize, format: i32): void {
   const G = K >> 5;
   let sx = x + (<usize>K << 1), sm = sx + (<usize>G << 2), zp = sm + (<usize>G << 2);
-  let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0;
+  let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0, m0 = f0, m1 = f0, m2 = f0, m3 = f0;
   const m15 = i8x16.splat(15);
   for (let g = 0; g < G; g++) {
     const scale = v128.load32_splat(sx);
@@ -146,10 +146,10 @@ function integerRow(p: usize, x: usize, K: i32, out: usize, format: i32): void {
       p += 64;
       if (format == B8M || format == B4M) {
         const m = v128.load32_splat(sm);
-        f0 = mad(f0, v128.load(p), m);
-        f1 = mad(f1, v128.load(p, 16), m);
-        f2 = mad(f2, v128.load(p, 32), m);
-        f3 = mad(f3, v128.load(p, 48), m);
+        m0 = mad(m0, v128.load(p), m);
+        m1 = mad(m1, v128.load(p, 16), m);
+        m2 = mad(m2, v128.load(p, 32), m);
+        m3 = mad(m3, v128.load(p, 48), m);
         p += 64;
       }
     }
@@ -157,58 +157,99 @@ function integerRow(p: usize, x: usize, K: i32, out: usize, format: i32): void {
     sm += 4;
     zp += 4;
   }
+  if (format == B8M || format == B4M) {
+    f0 = f32x4.add(f0, m0);
+    f1 = f32x4.add(f1, m1);
+    f2 = f32x4.add(f2, m2);
+    f3 = f32x4.add(f3, m3);
+  }
   store4(out, f0, f1, f2, f3);
 }
 
-/** One group (`pairs` pairs of k) of unpacked weights for two quantised rows; adds to the two results at out. */
-@inline
-function integerTile(w: usize, x0: usize, x1: usize, pairs: i32, scales: usize, u: v128, v: v128, out: usize): void {
-  let s0 = i32x4.splat(0), s1 = s0, s2 = s0, s3 = s0, t0 = s0, t1 = s0, t2 = s0, t3 = s0;
-  for (let j = 0; j < pairs; j += 2) {
-    let a = v128.load32_splat(x0), b = v128.load32_splat(x1);
-    let w0 = v128.load(w), w1 = v128.load(w, 16), w2 = v128.load(w, 32), w3 = v128.load(w, 48);
-    s0 = dot(s0, w0, a);
-    t0 = dot(t0, w0, b);
-    s1 = dot(s1, w1, a);
-    t1 = dot(t1, w1, b);
-    s2 = dot(s2, w2, a);
-    t2 = dot(t2, w2, b);
-    s3 = dot(s3, w3, a);
-    t3 = dot(t3, w3, b);
-    a = v128.load32_splat(x0, 4);
-    b = v128.load32_splat(x1, 4);
-    w0 = v128.load(w, 64);
-    w1 = v128.load(w, 80);
-    w2 = v128.load(w, 96);
-    w3 = v128.load(w, 112);
-    s0 = dot(s0, w0, a);
-    t0 = dot(t0, w0, b);
-    s1 = dot(s1, w1, a);
-    t1 = dot(t1, w1, b);
-    s2 = dot(s2, w2, a);
-    t2 = dot(t2, w2, b);
-    s3 = dot(s3, w3, a);
-    t3 = dot(t3, w3, b);
-    w += 128;
-    x0 += 8;
-    x1 += 8;
+/**
+ * Groups of unpacked weights (`pairs` pairs of k each, int16 [pair][16 rows][2]) for two quantised rows; adds to the two
+ * results at out. scales: the first group's weight scales, `step` bytes a group; sx0, sx1: the activations' scales, of
+ * which every `1 << shift` groups share one.
+ */
+function integerTile(
+  w: usize, x0: usize, x1: usize, pairs: i32, groups: i32, scales: usize, step: usize, sx0: usize, sx1: usize, shift: i32, out: usize,
+): void {
+  for (let g = 0; g < groups; g++) {
+    let s0 = i32x4.splat(0), s1 = s0, s2 = s0, s3 = s0, t0 = s0, t1 = s0, t2 = s0, t3 = s0;
+    const end = x0 + (<usize>pairs << 2);
+    do {
+      let a = v128.load32_splat(x0), b = v128.load32_splat(x1);
+      let v = v128.load(w);
+      s0 = dot(s0, v, a);
+      t0 = dot(t0, v, b);
+      v = v128.load(w, 16);
+      s1 = dot(s1, v, a);
+      t1 = dot(t1, v, b);
+      v = v128.load(w, 32);
+      s2 = dot(s2, v, a);
+      t2 = dot(t2, v, b);
+      v = v128.load(w, 48);
+      s3 = dot(s3, v, a);
+      t3 = dot(t3, v, b);
+      a = v128.load32_splat(x0, 4);
+      b = v128.load32_splat(x1, 4);
+      v = v128.load(w, 64);
+      s0 = dot(s0, v, a);
+      t0 = dot(t0, v, b);
+      v = v128.load(w, 80);
+      s1 = dot(s1, v, a);
+      t1 = dot(t1, v, b);
+      v = v128.load(w, 96);
+      s2 = dot(s2, v, a);
+      t2 = dot(t2, v, b);
+      v = v128.load(w, 112);
+      s3 = dot(s3, v, a);
+      t3 = dot(t3, v, b);
+      w += 128;
+      x0 += 8;
+      x1 += 8;
+    } while (x0 < end);
+    const at = <usize>(g >> shift) << 2;
+    const u = v128.load32_splat(sx0 + at), v = v128.load32_splat(sx1 + at);
+    let c = v128.load(scales);
+    v128.store(out, flush(v128.load(out), s0, c, u));
+    v128.store(out, flush(v128.load(out, 64), t0, c, v), 64);
+    c = v128.load(scales, 16);
+    v128.store(out, flush(v128.load(out, 16), s1, c, u), 16);
+    v128.store(out, flush(v128.load(out, 80), t1, c, v), 80);
+    c = v128.load(scales, 32);
+    v128.store(out, flush(v128.load(out, 32), s2, c, u), 32);
+    v128.store(out, flush(v128.load(out, 96), t2, c, v), 96);
+    c = v128.load(scales, 48);
+    v128.store(out, flush(v128.load(out, 48), s3, c, u), 48);
+    v128.store(out, flush(v128.load(out, 112), t3, c, v), 112);
+    scales += step;
   }
-  const c0 = v128.load(scales), c1 = v128.load(scales, 16), c2 = v128.load(scales, 32), c3 = v128.load(scales, 48);
-  v128.store(out, flush(v128.load(out), s0, c0, u));
-  v128.store(out, flush(v128.load(out, 16), s1, c1, u), 16);
-  v128.store(out, flush(v128.load(out, 32), s2, c2, u), 32);
-  v128.store(out, flush(v128.load(out, 48), s3, c3, u), 48);
-  v128.store(out, flush(v128.load(out, 64), t0, c0, v), 64);
-  v128.store(out, flush(v128.load(out, 80), t1, c1, v), 80);
-  v128.store(out, flush(v128.load(out, 96), t2, c2, v), 96);
-  v128.store(out, flush(v128.load(out, 112), t3, c3, v), 112);
+}
+/** The minima's part of two rows: Σ over groups of minimum · sum of the activations, added to the finished results. */
+function addMinima(mins: usize, step: usize, G: i32, x0: usize, x1: usize, out: usize): void {
+  let a0 = f32x4.splat(0), a1 = a0, a2 = a0, a3 = a0, b0 = a0, b1 = a0, b2 = a0, b3 = a0;
+  for (let g = 0; g < G; g++) {
+    const u = v128.load32_splat(x0), v = v128.load32_splat(x1);
+    const w0 = v128.load(mins), w1 = v128.load(mins, 16), w2 = v128.load(mins, 32), w3 = v128.load(mins, 48);
+    a0 = mad(a0, w0, u);
+    b0 = mad(b0, w0, v);
+    a1 = mad(a1, w1, u);
+    b1 = mad(b1, w1, v);
+    a2 = mad(a2, w2, u);
+    b2 = mad(b2, w2, v);
+    a3 = mad(a3, w3, u);
+    b3 = mad(b3, w3, v);
+    mins += step;
+    x0 += 4;
+    x1 += 4;
+  }
+  add4(out, a0, a1, a2, a3);
+  add4(out + 64, b0, b1, b2, b3);
 }
 @inline
-function addMin(out: usize, mins: usize, m: v128): void {
-  v128.store(out, mad(v128.load(out), v128.load(mins), m));
-  v128.store(out, mad(v128.load(out, 16), v128.load(mins, 16), m), 16);
-  v128.store(out, mad(v128.load(out, 32), v128.load(mins, 32), m), 32);
-  v128.store(out, mad(v128.load(out, 48), v128.load(mins, 48), m), 48);
+function add4(out: usize, a: v128, b: v128, c: v128, d: v128): void {
+  store4(out, f32x4.add(v128.load(out), a), f32x4.add(v128.load(out, 16), b), f32x4.add(v128.load(out, 32), c), f32x4.add(v128.load(out, 48), d));
 }
 
 /** Many quantised rows times an integer panel: groups are unpacked once for all rows of the chunk. */
@@ -216,6 +257,7 @@ function integerRows(p: usize, x: usize, rows: i32, K: i32, scratch: usize, form
   const G = K >> 5, stride = quantBytes(K), out = partialOf(scratch);
   const bytes = groupBytes(format), data = dataBytes(format);
   const four = format == B4Z || format == B4M, hasMin = format == B8M || format == B4M;
+  const first = p;
   memory.fill(out, 0, <usize>((rows + 1) & ~1) << 6);
   for (let g0 = 0; g0 < G; g0 += 16) {
     const n = min(16, G - g0);
@@ -232,30 +274,17 @@ function integerRows(p: usize, x: usize, rows: i32, K: i32, scratch: usize, form
     }
     for (let r = 0; r < rows; r += 2) {
       const y0 = x + <usize>r * stride, y1 = r + 1 < rows ? y0 + stride : y0;
-      const scales = (<usize>K << 1) + (<usize>g0 << 2), o = out + (<usize>r << 6);
-      let w = scratch, c = p + data;
-      let k = <usize>g0 << 6;
-      for (let g = 0; g < n; g++) {
-        const at = scales + (<usize>g << 2);
-        const u = v128.load32_splat(y0 + at), v = v128.load32_splat(y1 + at);
-        if (format == B8H) {
-          integerTile(w, y0 + k, y1 + k, 8, c, u, v, o);
-          integerTile(w + 512, y0 + k + 32, y1 + k + 32, 8, c + 320, u, v, o);
-          c += 640;
-        } else {
-          integerTile(w, y0 + k, y1 + k, 16, c, u, v, o);
-          if (hasMin) {
-            const sums = at + (<usize>G << 2);
-            addMin(o, c + 64, v128.load32_splat(y0 + sums));
-            addMin(o + 64, c + 64, v128.load32_splat(y1 + sums));
-          }
-          c += bytes;
-        }
-        w += 1024;
-        k += 64;
-      }
+      const sx = (<usize>K << 1) + (<usize>g0 << 2), k = <usize>g0 << 6, o = out + (<usize>r << 6);
+      if (format == B8H) integerTile(scratch, y0 + k, y1 + k, 8, n << 1, p + data, bytes, y0 + sx, y1 + sx, 1, o);
+      else integerTile(scratch, y0 + k, y1 + k, 16, n, p + data, bytes, y0 + sx, y1 + sx, 0, o);
     }
     p = q;
+  }
+  if (!hasMin) return;
+  const sums = (<usize>K << 1) + (<usize>G << 2);
+  for (let r = 0; r < rows; r += 2) {
+    const y0 = x + <usize>r * stride, y1 = r + 1 < rows ? y0 + stride : y0;
+    addMinima(first + data + 64, bytes, G, y0 + sums, y1 + sums, out + (<usize>r << 6));
   }
 }
 
