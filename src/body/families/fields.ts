@@ -41,6 +41,11 @@ export class Fields {
     return this.get(name) === null;
   }
 
+  /** Whether the field holds the number 0. */
+  isZero(name: string): boolean {
+    return this.get(name) === 0 || this.get(name) === 0n;
+  }
+
   /** A whole number from `min` (1) to `max` (2^24); `or` when absent. */
   whole(name: string, { min = 1, max = LARGEST, or }: WholeOptions = {}): number {
     return this.wholeFrom(name, this.get(name), min, max, or);
