@@ -66,7 +66,8 @@ class Checker {
         this.equal(`columns of table "${op.table.name}"`, op.table.cols, this.width(op.out), op.out);
         this.finite("scale", op.scale);
         this.tables.push(op.table);
-        return this.write(op.out);
+        this.write(op.out);
+        break;
       case "positions": {
         this.equal(`columns of table "${op.table.name}"`, op.table.cols, this.width(op.out), op.out);
         this.whole("offset", op.offset, 0);
@@ -75,10 +76,12 @@ class Checker {
           this.fail(
             `table "${op.table.name}" has ${op.table.rows} rows; ${this.program.maxPositions} positions from row ${op.offset} on need ${needed}`,
           );
-        return this.read(op.out);
+        this.read(op.out);
+        break;
       }
       case "norm":
-        return this.norm(op);
+        this.norm(op);
+        break;
       case "matmul": {
         const { rows, cols, name } = op.weight;
         this.equal(`columns of weight "${name}"`, cols, this.width(op.in), op.in);
@@ -87,28 +90,36 @@ class Checker {
         this.range(op.out, op.outColumn, rows);
         this.read(op.in);
         if (op.accumulate) this.read(op.out, op.outColumn, rows);
-        return this.write(op.out, op.outColumn, rows);
+        this.write(op.out, op.outColumn, rows);
+        break;
       }
       case "rope":
-        return this.rope(op);
+        this.rope(op);
+        break;
       case "attention":
-        return this.attention(op);
+        this.attention(op);
+        break;
       case "act":
-        return this.read(op.buffer);
+        this.read(op.buffer);
+        break;
       case "scale":
         this.finite("by", op.by);
-        return this.read(op.buffer);
+        this.read(op.buffer);
+        break;
       case "gate":
         this.equal(`width of "${op.up}"`, this.width(op.up), this.width(op.gate), op.gate);
         this.equal(`width of "${op.out}"`, this.width(op.out), this.width(op.gate), op.gate);
         this.read(op.gate);
         this.read(op.up);
-        return this.write(op.out);
+        this.write(op.out);
+        break;
       case "add":
       case "copy":
         this.equal(`width of "${op.out}"`, this.width(op.out), this.width(op.in), op.in);
         this.read(op.in);
-        return op.op === "add" ? this.read(op.out) : this.write(op.out);
+        if (op.op === "add") this.read(op.out);
+        else this.write(op.out);
+        break;
       default:
         this.fail(`unknown op ${JSON.stringify((op as { op: unknown }).op)}`);
     }
