@@ -40,8 +40,8 @@ await interleave(
     theirs: async () => taken["node-llama-cpp"].push((await theirs()) / TOKENS),
     ours: async () => taken.lmhead.push((await ours()) / TOKENS),
   },
-  9,
-  1,
+  8,
+  0,
 );
 for (const list of Object.values(taken)) list.sort((a, b) => a - b);
 report(`decoding ${TOKENS} tokens, milliseconds a token`, taken, {

@@ -40,11 +40,10 @@ rows.forEach((n, i) => {
   }
 });
 
-const times = await interleave(
-  { "lmhead f32 product": () => product(Int32Array.of(0)), "f32 SIMD ceiling": probe.peak },
-  21,
-  5,
-);
+const times = await interleave({
+  "lmhead f32 product": () => product(Int32Array.of(0)),
+  "f32 SIMD ceiling": probe.peak,
+});
 report(`${N}×${K} · ${K}×${O}, f32`, times, {
   what: "share of the ceiling",
   ratio: median(times["f32 SIMD ceiling"]) / median(times["lmhead f32 product"]),

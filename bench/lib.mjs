@@ -47,18 +47,24 @@ function esmEntry(manifest) {
   return entry;
 }
 
+const pause = () => new Promise((done) => setTimeout(done, 30));
+
 /**
- * Runs the contestants in turn, `rounds` times, so that a change of the machine's mood meets all alike.
- * @param contestants name → function; a warm-up round comes first and is not counted.
+ * Runs the contestants in turn, `rounds` times, so that a change of the machine's mood meets all alike. Each turn is
+ * a pause (a rival's threads spin for a while after their work and would take a core from whoever comes next), one
+ * run that is not counted, and `burst` runs that are; burst 0 counts the only run.
  * @returns name → sorted times in milliseconds.
  */
-export async function interleave(contestants, rounds = 15, warmup = 3) {
+export async function interleave(contestants, rounds = 7, burst = 3) {
   const times = Object.fromEntries(Object.keys(contestants).map((name) => [name, []]));
-  for (let round = -warmup; round < rounds; round++)
+  for (let round = -1; round < rounds; round++)
     for (const [name, run] of Object.entries(contestants)) {
-      const started = performance.now();
-      await run();
-      if (round >= 0) times[name].push(performance.now() - started);
+      await pause();
+      for (let i = burst > 0 ? -1 : 0; i < Math.max(1, burst); i++) {
+        const started = performance.now();
+        await run();
+        if (round >= 0 && i >= 0) times[name].push(performance.now() - started);
+      }
     }
   for (const list of Object.values(times)) list.sort((a, b) => a - b);
   return times;

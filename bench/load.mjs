@@ -34,7 +34,7 @@ await interleave(
     ours: () => taken.lmhead.push(child("ours")),
   },
   7,
-  1,
+  0,
 );
 for (const name of Object.keys(taken)) taken[name] = taken[name].slice(1).sort((a, b) => a - b); // the first warmed the files
 report("import, load, first token", taken, {

@@ -22,11 +22,7 @@ for (const [V, D] of [
     `log-sum-exp ${logSumExp[0]}, exactly ${Math.log(sum)}`,
   );
 
-  const times = await interleave(
-    { "reading the weights once": probe.read, "lmhead log-sum-exp": ask },
-    25,
-    5,
-  );
+  const times = await interleave({ "reading the weights once": probe.read, "lmhead log-sum-exp": ask });
   const share = median(times["reading the weights once"]) / median(times["lmhead log-sum-exp"]);
   report(`one row, ${V}×${D} f32`, times, {
     what: "share of the read bandwidth",

@@ -13,7 +13,7 @@ const theirs = async () => (await llama.greedy(ids, 1))[0];
 const first = await ours();
 assert(Number.isInteger(first) && first === (await ours()), "two runs differ");
 console.log(`next token: lmhead ${first}, node-llama-cpp ${await theirs()}`);
-const times = await interleave({ "node-llama-cpp": theirs, lmhead: ours }, 7, 1);
+const times = await interleave({ "node-llama-cpp": theirs, lmhead: ours }, 6, 1);
 report("prefill of 512 tokens and the next token", times, {
   what: "node-llama-cpp's time / lmhead's",
   ratio: median(times["node-llama-cpp"]) / median(times.lmhead),

@@ -36,8 +36,8 @@ const times = await interleave(
     lmhead: ours,
     "f32 SIMD ceiling of the product alone": probe.peak,
   },
-  7,
-  2,
+  5,
+  1,
 );
 report(`${N} rows, log-probabilities of given ids, ${V}×${D} f32`, times, {
   what: "onnxruntime-web's time / lmhead's",
