@@ -1,7 +1,9 @@
 import type { ModelInfo } from "../node.js";
+import type { TopRow } from "./commands/next.js";
 import {
   bar,
   type Colours,
+  type Column,
   fixed,
   grouped,
   percent,
@@ -27,12 +29,8 @@ export interface Explained {
   readonly logits: Float32Array;
   readonly logSumExp: number;
   readonly entropy: number;
-  readonly top: readonly {
-    readonly id: number;
-    readonly token: string;
-    readonly logit: number;
-    readonly prob: number;
-  }[];
+  /** The likeliest, with the processed fields when sampling options were given. */
+  readonly top: readonly TopRow[];
 }
 
 /** Rows shown at the beginning and at the end of a long prompt. */
@@ -134,20 +132,23 @@ function probabilities({ logits, logSumExp, entropy, top }: Explained): Step {
   let total = 0;
   for (const logit of logits) total += Math.exp(logit - logSumExp);
   const most = top[0].prob;
-  const rows = top.map(({ id, token, logit, prob }) => [
+  const processed = top[0].processedProb !== undefined;
+  const rows = top.map(({ id, token, logit, prob, processedProb = 0 }) => [
     String(id),
     visible(token),
     `exp(${fixed(logit, 4)} - ${fixed(logSumExp, 4)})`,
     percent(prob),
+    ...(processed ? [percent(processedProb)] : []),
     bar(most > 0 ? prob / most : 0, 20),
   ]);
-  const columns = [
+  const columns: Column[] = [
     { title: "id", align: "right" },
     { title: "token", max: 24 },
     { title: "exp(logit - log-sum-exp)", align: "right" },
     { title: "prob", align: "right" },
+    ...(processed ? [{ title: "processed", align: "right" } as const] : []),
     { title: "" },
-  ] as const;
+  ];
   return {
     title: "Log-sum-exp turns logits into probabilities",
     shape: `probabilities [V=${logits.length}]`,

@@ -16,13 +16,15 @@ export async function readText(file: string | undefined, signal: AbortSignal): P
   addAbortSignal(signal, stream);
   const parts: Buffer[] = [];
   let size = 0;
-  for await (const part of stream as AsyncIterable<Buffer>) {
-    size += part.length;
-    if (size > mostBytes)
-      throw new InputError(
-        `${name}: expected at most ${mostBytes / 2 ** 20} MiB of text, got more; split it`,
-      );
-    parts.push(part);
+  try {
+    for await (const part of stream as AsyncIterable<Buffer>) {
+      size += part.length;
+      if (size > mostBytes) throw new InputError(`${name}: expected at most 256 MiB of text; split it`);
+      parts.push(part);
+    }
+  } catch (error) {
+    const message = systemError(error, name);
+    throw message === undefined ? error : new InputError(message);
   }
   const text = decodeUtf8(Buffer.concat(parts), name);
   if (text === "") throw new InputError(`${name} is empty: expected a text`);

@@ -28,12 +28,13 @@ Example:
   for (const command of [nextCommand, generateCommand, scoreCommand, tokenizeCommand, infoCommand])
     program.addCommand(command(signal));
   for (const command of [program, ...program.commands])
-    command.exitOverride().configureOutput({ outputError: () => {} });
+    command.exitOverride().configureOutput({ outputError: () => {}, writeErr: () => {} });
   return program;
 }
 
 /** Commander's message as one line: "error: unknown option '--topp'\n(Did you mean --top-p?)". */
 function usage(error: CommanderError): string {
+  if (error.code === "commander.help") return "lmhead: unknown command; see lmhead --help";
   const message = oneLine(error.message).replace(/^error: /, "");
   const hint = error.code === "commander.excessArguments" ? " (put a text with spaces in quotes)" : "";
   return `lmhead: ${message}${hint}; see lmhead --help`;
