@@ -85,16 +85,20 @@ export interface ModelSpec {
   readonly family: string;
   readonly body: BodySpec;
   readonly embedding: {
-    readonly table: MatrixSource /** Multiplies the embedded vectors. */;
+    /** The tensor's name, as `info` reports it. */
+    readonly name: string;
+    readonly table: MatrixSource;
+    /** Multiplies the embedded vectors. */
     readonly scale: number;
   };
   readonly head: {
     /** Undefined when the file has no head tensor: the embedding serves. */
     readonly weight?: MatrixSource;
+    readonly name?: string;
     readonly bias?: Vector;
     readonly scale: number;
     readonly softcap?: number;
-    /** Names under which a head tensor was looked for, for the report of `info`. */
+    /** Names under which a second vocabulary matrix was looked for, for the report of `info`. */
     readonly names: readonly string[];
   };
   /** What the config claims about tying; reported, never trusted. */

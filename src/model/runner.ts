@@ -67,7 +67,8 @@ export class Runner {
     const { rows = "last", layers = [], signal } = options;
     for (const feed of feeds) this.check(feed);
     const D = this.dim;
-    const program = layers.length > 0 ? bodyProgram(this.body, { embed: this.embedding.op, layers }) : this.plain;
+    const program =
+      layers.length > 0 ? bodyProgram(this.body, { embed: this.embedding.op, layers }) : this.plain;
     const results = feeds.map(({ ids }) => ({
       hidden: new Float32Array((rows === "all" ? ids.length : 1) * D),
       layers: new Map(layers.map((layer) => [layer, new Float32Array(ids.length * D)])),

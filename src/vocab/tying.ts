@@ -12,27 +12,34 @@ export interface Tying {
   readonly how: string;
 }
 
+/** A vocabulary matrix and the name of its tensor. */
+export interface NamedMatrix {
+  readonly name: string;
+  readonly source: MatrixSource;
+}
+
 /**
- * Decides by the tensors whether the head is the embedding: both present → their bytes are compared; no head tensor →
- * tied. What a config claims is not asked: configs lie.
- * @param head undefined when the checkpoint has no head tensor
- * @param headNames the names under which one was looked for
+ * Decides by the tensors whether the head is the embedding: both present → their bytes are compared; one → it serves
+ * for both. What a config claims is not asked: configs lie.
+ * @param head undefined when the checkpoint has one vocabulary matrix
+ * @param names the names under which a second one was looked for
  */
 export async function findTying(
-  embedding: MatrixSource,
-  head: MatrixSource | undefined,
-  headNames: readonly string[],
+  embedding: NamedMatrix,
+  head: NamedMatrix | undefined,
+  names: readonly string[],
   signal?: AbortSignal,
 ): Promise<Tying> {
   if (!head) {
-    const others = headNames.length > 0 ? `; there is no ${headNames.join(" or ")}` : "";
+    const others = names.length > 0 ? `; there is no ${names.join(" or ")}` : "";
     return { tied: true, how: `${embedding.name} is the only vocabulary matrix${others}` };
   }
   const both = `${embedding.name} and ${head.name}`;
-  for (const what of ["rows", "cols", "type"] as const)
-    if (embedding[what] !== head[what])
-      return { tied: false, how: `${both} differ in ${what}: ${embedding[what]} and ${head[what]}` };
-  const row = await firstDifference(embedding, head, signal);
+  for (const what of ["rows", "cols", "type"] as const) {
+    const [left, right] = [embedding.source[what], head.source[what]];
+    if (left !== right) return { tied: false, how: `${both} differ in ${what}: ${left} and ${right}` };
+  }
+  const row = await firstDifference(embedding.source, head.source, signal);
   if (row === undefined) return { tied: true, how: `${both} are equal byte for byte; one copy is kept` };
   return { tied: false, how: `${both} are both present and differ (first in row ${row})` };
 }

@@ -158,7 +158,7 @@ async function readSpec(family: GgufFamily, gguf: Gguf): Promise<ModelSpec> {
     },
     ...vocabularySpecs(found, {
       scale: family.embeddingScale?.(D),
-      bias: family.headBias ? await checkpoint.vector("output.bias", found.embedding.rows) : undefined,
+      bias: family.headBias ? await checkpoint.vector("output.bias", found.embedding.source.rows) : undefined,
       softcap: family.headSoftcap?.(gguf),
     }),
   };

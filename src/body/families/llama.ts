@@ -108,7 +108,7 @@ export async function readLlama(
     family: variant.family,
     body: { hiddenSize: D, maxPositions, layers, finalNorm },
     ...vocabularySpecs(found, {
-      scale: variant.embeddingScale?.(found.embedding.type),
+      scale: variant.embeddingScale?.(found.embedding.source.type),
       softcap: variant.headSoftcap,
     }),
     claimsTied: config.flag("tie_word_embeddings", variant.tiedByDefault),

@@ -82,16 +82,23 @@ export async function rmsNorm(
   return { kind: "rms", weight: plusOne ? weight.map((w) => 1 + w) : weight, eps };
 }
 
+/** A tensor's name and its rows. */
+interface Named {
+  readonly name: string;
+  readonly source: MatrixSource;
+}
+
 /** What `vocabulary` found. */
 export interface Vocabulary {
-  readonly embedding: MatrixSource;
-  readonly head?: MatrixSource;
-  readonly headNames: readonly string[];
+  readonly embedding: Named;
+  readonly head?: Named;
+  /** The names that were looked for beside `embedding`. */
+  readonly names: readonly string[];
 }
 
 /**
  * The vocabulary's matrices under the names that a family uses for them: both, or the one that serves for both.
- * @param rows V; undefined: what the embedding's (or head's) tensor has
+ * @param rows V; undefined: what the tensor has
  * @throws InputError naming what was looked for when there is none
  */
 export function vocabulary(
@@ -100,16 +107,16 @@ export function vocabulary(
   headNames: readonly string[],
   size: { readonly rows?: number; readonly dim: number },
 ): Vocabulary {
-  const find = (names: readonly string[]) => names.find((name) => checkpoint.tensors.has(name));
+  const find = (names: readonly string[]): Named | undefined => {
+    const name = names.find((name) => checkpoint.tensors.has(name));
+    if (name === undefined) return undefined;
+    const rows = size.rows ?? checkpoint.tensors.get(name)!.shape[0];
+    return { name, source: checkpoint.matrix(name, rows, size.dim) };
+  };
   const embedding = find(embeddingNames);
   const head = find(headNames);
-  const source = (name: string) => {
-    const rows = size.rows ?? checkpoint.tensors.get(name)!.shape[0];
-    return checkpoint.matrix(name, rows, size.dim);
-  };
-  if (embedding !== undefined)
-    return { embedding: source(embedding), head: head === undefined ? undefined : source(head), headNames };
-  if (head !== undefined) return { embedding: source(head), headNames: embeddingNames };
+  if (embedding) return { embedding, head, names: headNames };
+  if (head) return { embedding: head, names: embeddingNames };
   throw new InputError(
     `${checkpoint.name}: no vocabulary matrix: looked for ${[...embeddingNames, ...headNames].join(", ")}`,
   );
@@ -117,16 +124,16 @@ export function vocabulary(
 
 /** The two vocabulary parts of a `ModelSpec`; both sources must have one number of rows. */
 export function vocabularySpecs(
-  found: Vocabulary,
+  { embedding, head, names }: Vocabulary,
   options: { readonly scale?: number; readonly bias?: Float32Array; readonly softcap?: number } = {},
 ): Pick<ModelSpec, "embedding" | "head"> {
-  const { embedding, head, headNames } = found;
-  if (head && head.rows !== embedding.rows)
+  const { scale = 1, bias, softcap } = options;
+  if (head && head.source.rows !== embedding.source.rows)
     throw new InputError(
-      `${head.name} has ${head.rows} rows and ${embedding.name} ${embedding.rows}: they must be one vocabulary`,
+      `${head.name} has ${head.source.rows} rows and ${embedding.name} ${embedding.source.rows}: they must be one vocabulary`,
     );
   return {
-    embedding: { table: embedding, scale: options.scale ?? 1 },
-    head: { weight: head, bias: options.bias, scale: 1, softcap: options.softcap, names: headNames },
+    embedding: { name: embedding.name, table: embedding.source, scale },
+    head: { name: head?.name, weight: head?.source, bias, scale: 1, softcap, names },
   };
 }
