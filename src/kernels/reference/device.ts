@@ -1,0 +1,89 @@
+import { AbortError, throwIfAborted } from "../../errors.js";
+import type {
+  Device,
+  HeadAnswer,
+  HeadQuery,
+  HeadWeights,
+  KvCache,
+  Matrix,
+  MatrixSource,
+  RunCall,
+} from "../device.js";
+import type { Program } from "../op.js";
+import { checkProgram } from "../program.js";
+import { ask } from "./ask.js";
+import { Breather } from "./breather.js";
+import { cacheWidths, ReferenceCache } from "./cache.js";
+import { type Ledger, plain, ReferenceMatrix } from "./matrix.js";
+import { runProgram } from "./run.js";
+
+/**
+ * The plain device: every op as its definition says it, sums in float64, weights widened to float32, one thread. It is
+ * what fast devices are held to, and it runs where there is no WebAssembly SIMD. It works on the caller's thread and
+ * yields to the event loop every few milliseconds. Arrays given to a call must stay unchanged until it settles.
+ */
+export class ReferenceDevice implements Device {
+  readonly kind = "reference" as const;
+  readonly threads = 1;
+  readonly description = "plain TypeScript reference, 1 thread: exact and slow";
+  private readonly ledger: Ledger = { bytes: 0 };
+  private queue: Promise<unknown> = Promise.resolve();
+  private closed = false;
+
+  get memory(): number {
+    return this.ledger.bytes;
+  }
+
+  matrix(source: MatrixSource, signal?: AbortSignal): Promise<Matrix> {
+    return this.enqueue(signal, (breather) =>
+      ReferenceMatrix.load(source, this.ledger, breather, () => this.open()),
+    );
+  }
+
+  cache(program: Program): KvCache {
+    this.open();
+    checkProgram(program);
+    return new ReferenceCache(cacheWidths(program.cache), this.ledger);
+  }
+
+  run(program: Program, call: RunCall): Promise<Float32Array[]> {
+    return this.enqueue(call.signal, (breather) => runProgram(program, call, breather, this.ledger));
+  }
+
+  ask(head: HeadWeights, hidden: Float32Array, query: HeadQuery, signal?: AbortSignal): Promise<HeadAnswer> {
+    return this.enqueue(signal, (breather) => ask(head, plain(head.matrix), hidden, query, breather));
+  }
+
+  /** Ends what runs and what waits (both reject) and drops the weights. Closing twice is fine. */
+  async close(): Promise<void> {
+    this.closed = true;
+    await this.queue;
+    this.ledger.bytes = 0;
+  }
+
+  /** Throws when the device was closed. */
+  private open(): void {
+    if (this.closed) throw new Error("this device is closed; open another");
+  }
+
+  /** Runs `task` after all earlier ones. One that still waits when its signal fires rejects at once. */
+  private async enqueue<T>(
+    signal: AbortSignal | undefined,
+    task: (breather: Breather) => Promise<T>,
+  ): Promise<T> {
+    this.open();
+    throwIfAborted(signal);
+    let stopWaiting = () => {};
+    const aborted = new Promise<never>((_, reject) => {
+      const fire = () => reject(new AbortError(signal));
+      signal?.addEventListener("abort", fire, { once: true });
+      stopWaiting = () => signal?.removeEventListener("abort", fire);
+    });
+    const result = this.queue.then(() => {
+      stopWaiting();
+      return task(new Breather(signal, () => this.open()));
+    });
+    this.queue = result.catch(() => undefined);
+    return Promise.race([result, aborted]);
+  }
+}
