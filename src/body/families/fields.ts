@@ -80,6 +80,12 @@ export class Fields {
     return value;
   }
 
+  /** A list of anything; undefined when the field holds something else. */
+  list(name: string): readonly unknown[] | undefined {
+    const value = this.get(name);
+    return Array.isArray(value) ? value : undefined;
+  }
+
   /** The fields of a nested object; undefined when absent. */
   nested(name: string): Fields | undefined {
     const value = this.get(name) ?? undefined;

@@ -1,0 +1,65 @@
+import { bodySources } from "../body/upload.js";
+import type { ModelSpec, NormSpec } from "../body/spec.js";
+import { BLOCKS, type StoredType } from "../kernels/format.js";
+import type { Checkpoint } from "./formats/checkpoint.js";
+import type { ModelInfo } from "./types.js";
+
+/** Numbers in a model's weights. */
+export interface Parameters {
+  readonly parameters: number;
+  /** Embedding, head (once, when tied) and the head's bias. */
+  readonly vocabularyParameters: number;
+  readonly vocabularyShare: number;
+}
+
+/** Counts the numbers in all weights; a matrix that is used twice counts once. */
+export function countParameters(spec: ModelSpec, tied: boolean): Parameters {
+  const { embedding, head, body } = spec;
+  const vocabulary =
+    embedding.table.rows * embedding.table.cols +
+    (tied || !head.weight ? 0 : head.weight.rows * head.weight.cols) +
+    (head.bias?.length ?? 0);
+  const vectors = new Set<Float32Array>();
+  const add = (vector: Float32Array | undefined) => vector && vectors.add(vector);
+  const addNorm = (norm: NormSpec | undefined) => {
+    add(norm?.weight);
+    add(norm?.bias);
+  };
+  addNorm(body.finalNorm);
+  for (const { attention, mlp } of body.layers) {
+    for (const linear of [...attention.qkv, attention.output, mlp.gate, mlp.up, mlp.down]) add(linear?.bias);
+    for (const sublayer of [attention, mlp])
+      for (const norm of [sublayer.normIn, sublayer.normOut, sublayer.normSum]) addNorm(norm);
+    addNorm(attention.qNorm);
+    addNorm(attention.kNorm);
+  }
+  let parameters = vocabulary;
+  for (const vector of vectors) parameters += vector.length;
+  for (const matrix of bodySources(body)) parameters += matrix.rows * matrix.cols;
+  return {
+    parameters,
+    vocabularyParameters: vocabulary,
+    vocabularyShare: vocabulary / parameters,
+  };
+}
+
+/** How many tensors a checkpoint stores in each format, and their bytes; the largest first. */
+export function storedFormats(checkpoint: Checkpoint): ModelInfo["formats"] {
+  const formats = new Map<StoredType, { tensors: number; bytes: number }>();
+  for (const { type, shape } of checkpoint.tensors.values()) {
+    const entry = formats.get(type) ?? { tensors: 0, bytes: 0 };
+    const numbers = shape.reduce((product, n) => product * n, 1);
+    entry.tensors++;
+    entry.bytes += (numbers / BLOCKS[type].size) * BLOCKS[type].bytes;
+    formats.set(type, entry);
+  }
+  return [...formats].map(([type, entry]) => ({ type, ...entry })).sort((a, b) => b.bytes - a.bytes);
+}
+
+/** The head's formula in characters: "30·tanh((x·Wᵀ + b) / 30)". */
+export function headFormula({ head }: Pick<ModelSpec, "head">): string {
+  const sum = head.bias ? "x·Wᵀ + b" : "x·Wᵀ";
+  const product = head.scale === 1 ? sum : `${head.scale}·${head.bias ? `(${sum})` : sum}`;
+  if (head.softcap === undefined) return product;
+  return `${head.softcap}·tanh(${head.bias && head.scale === 1 ? `(${product})` : product} / ${head.softcap})`;
+}
