@@ -1,5 +1,6 @@
 import type { HeadAnswer, HeadQuery, HeadWeights } from "../device.js";
 import { checkAsk } from "../validate.js";
+import type { Breather } from "./breather.js";
 import { emptyFold, type Fold, foldLogits, SHARD, sampleFold, sumFold } from "./fold.js";
 import { gumbelKey } from "./gumbel.js";
 import { dot } from "./matmul.js";

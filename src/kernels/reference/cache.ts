@@ -25,6 +25,7 @@ export class ReferenceCache implements KvCache {
     this.widths = widths;
     this.layers = widths.map(() => ({ k: new Float32Array(0), v: new Float32Array(0) }));
     this.ledger = ledger;
+    ledger.holders.add(this);
   }
 
   get length(): number {
@@ -78,9 +79,10 @@ export class ReferenceCache implements KvCache {
   }
 
   free(): void {
-    this.resize(0);
     this.held = 0;
+    this.resize(0);
     this.freed = true;
+    this.ledger.holders.delete(this);
   }
 
   private alive(): void {

@@ -26,7 +26,7 @@ export class ReferenceDevice implements Device {
   readonly kind = "reference" as const;
   readonly threads = 1;
   readonly description = "plain TypeScript reference, 1 thread: exact and slow";
-  private readonly ledger: Ledger = { bytes: 0 };
+  private readonly ledger: Ledger = { bytes: 0, holders: new Set() };
   private queue: Promise<unknown> = Promise.resolve();
   private closed = false;
 
@@ -54,11 +54,11 @@ export class ReferenceDevice implements Device {
     return this.enqueue(signal, (breather) => ask(head, plain(head.matrix), hidden, query, breather));
   }
 
-  /** Ends what runs and what waits (both reject) and drops the weights. Closing twice is fine. */
+  /** Ends what runs and what waits (both reject) and frees every matrix and cache. Closing twice is fine. */
   async close(): Promise<void> {
     this.closed = true;
     await this.queue;
-    this.ledger.bytes = 0;
+    for (const holder of this.ledger.holders) holder.free();
   }
 
   /** Throws when the device was closed. */

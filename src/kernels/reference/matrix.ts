@@ -5,9 +5,10 @@ import type { Breather } from "./breather.js";
 import { embedForward } from "./embed.js";
 import { widen } from "./widen.js";
 
-/** Bytes that a device holds, counted by those who hold them. */
+/** What a device holds: bytes, counted by those who hold them, and those who must let go when it closes. */
 export interface Ledger {
   bytes: number;
+  readonly holders: Set<{ free(): void }>;
 }
 
 /** Numbers widened between two pauses. */
@@ -34,6 +35,7 @@ export class ReferenceMatrix implements Matrix {
     this.ledger = ledger;
     this.check = check;
     ledger.bytes += this.bytes;
+    ledger.holders.add(this);
   }
 
   /**
@@ -85,6 +87,7 @@ export class ReferenceMatrix implements Matrix {
   free(): void {
     if (this.numbers) this.ledger.bytes -= this.bytes;
     this.numbers = undefined;
+    this.ledger.holders.delete(this);
   }
 }
 
