@@ -98,6 +98,12 @@ describe("generateOptions", () => {
       maxNewTokens: 3,
     });
   });
+  it("a flag that asks for a sample overrules a file that says greedy", () => {
+    expect(generateOptions({ topP: 0.9 })).toEqual({ topP: 0.9, greedy: false });
+    expect(generateOptions({ seed: 0 })).toEqual({ seed: 0, greedy: false });
+    expect(generateOptions({ seed: 0, greedy: true })).toEqual({ seed: 0, greedy: true });
+    expect(generateOptions({ repetitionPenalty: 1.1 })).toEqual({ repetitionPenalty: 1.1 });
+  });
   it("refuses sampling beside --greedy", () => {
     expect(() => generateOptions({ greedy: true, topP: 0.5 })).toThrow(/--greedy .* --top-p/);
     expect(generateOptions({ greedy: true, repetitionPenalty: 1.2 })).toMatchObject({

@@ -76,17 +76,20 @@ JSON: { "promptIds", "outputs": [{ "ids", "text", "logProbs", "finishReason" }],
     });
 }
 
+/** Flags that ask for a random choice. */
+const randomFlags = ["temperature", "topK", "topP", "minP", "seed"] as const;
+
 /** The flags as the library's options; what was not given stays out, so that generation_config.json may fill it. */
 export function generateOptions(flags: Flags): GenerateOptions {
   const sampling = samplingOf(flags);
-  if (flags.greedy) {
-    const clash = (["temperature", "topK", "topP", "minP"] as const).find((name) => name in sampling);
-    if (clash !== undefined) {
-      const flag = clash.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-      throw new InputError(`--greedy takes the likeliest token: --${flag} changes nothing; give one of them`);
-    }
+  const random = randomFlags.find((name) => flags[name] !== undefined);
+  if (flags.greedy && random !== undefined && random !== "seed") {
+    const flag = random.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+    throw new InputError(`--greedy takes the likeliest token: --${flag} changes nothing; give one of them`);
   }
-  const { greedy, seed, maxNewTokens, ignoreEos, stop, alternatives } = flags;
+  // A file that says "greedy" must not silence a flag that asks for a sample.
+  const greedy = flags.greedy ?? (random === undefined ? undefined : false);
+  const { seed, maxNewTokens, ignoreEos, stop, alternatives } = flags;
   const rest = Object.entries({ greedy, seed, maxNewTokens, ignoreEos, stop, alternatives });
   return { ...sampling, ...Object.fromEntries(rest.filter(([, value]) => value !== undefined)) };
 }
