@@ -87,7 +87,10 @@ export class WasmDevice implements Device {
   }
 
   private enqueue<T>(task: () => Promise<T>): Promise<T> {
-    const result = this.queue.then(task);
+    const result = this.queue.then(() => {
+      this.pool.check();
+      return task();
+    });
     this.queue = result.catch(() => undefined);
     return result;
   }

@@ -149,9 +149,14 @@ export class Pool {
     return Atomics.load(new Int32Array(this.memory.buffer), (CTL + at) >> 2);
   }
 
+  /** @throws Error after `close`, or after a kernel has trapped */
+  check(): void {
+    if (this.dead) throw this.dead;
+  }
+
   /** Walks the op list that the control block names. @throws AbortError when the signal fires first */
   async run(signal?: AbortSignal): Promise<void> {
-    if (this.dead) throw this.dead;
+    this.check();
     if (signal?.aborted) throw new AbortError(signal);
     this.word(CTL_ABORT, 0);
     const abort = () => this.word(CTL_ABORT, 1);

@@ -47,7 +47,8 @@ describe.each(shapes)("every op: %s", (_, shape) => {
     for (const [name, device] of devices) {
       const { program, matrices } = await everyOp(device, shape);
       const whole = await once(device, program, device.cache(program), ids);
-      expect(distance(whole, expected), name).toBeLessThan(2e-4);
+      // Integer weights meet activations as int16: 1e-5 of a block's maximum, which random weights of up to 16 blow up.
+      expect(distance(whole, expected), name).toBeLessThan(shape.type.startsWith("Q") ? 1e-2 : 2e-5);
       first ??= whole;
       expect(whole, name).toEqual(first);
       const cache = device.cache(program);

@@ -18,6 +18,8 @@ export const CTL_SCRATCH: usize = 284; // address of the threads' private memory
 export const CTL_SCRATCH_SIZE: usize = 288; // bytes a thread
 export const CTL_FAULT: usize = 292; // kernels report here: 0, or a fault code
 export const CTL_FAULT_AT: usize = 296;
+export const CTL_SLEEPERS: usize = 320; // threads that sleep at the barrier; only they need a call to wake them
+export const CTL_IDLE: usize = 384; // pool threads that sleep between runs
 
 /** Op record: 32 words. Word 0 is the opcode, word 1 says whether a barrier follows. */
 export const RECORD: usize = 128;

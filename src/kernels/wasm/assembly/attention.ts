@@ -67,26 +67,36 @@ export function attendPair(
   qa: usize, qb: usize, outA: usize, outB: usize, pa: i32, pb: i32, window: i32, blocks: usize, offset: usize, d: i32,
   scale: f32, cap: f32, scores: usize,
 ): void {
+  if (qa == qb) attend(qa, qb, outA, outB, pa, pb, window, blocks, offset, d, scale, cap, scores, false);
+  else attend(qa, qb, outA, outB, pa, pb, window, blocks, offset, d, scale, cap, scores, true);
+}
+@inline
+function attend(
+  qa: usize, qb: usize, outA: usize, outB: usize, pa: i32, pb: i32, window: i32, blocks: usize, offset: usize, d: i32,
+  scale: f32, cap: f32, scores: usize, two: bool,
+): void {
   const firstA = window > 0 ? max(0, pa - window + 1) : 0, firstB = window > 0 ? max(0, pb - window + 1) : 0;
   const b0 = firstA >> 5, b1 = pb >> 5, n = (b1 - b0 + 1) << 5;
   const sa = scores, sb = scores + (<usize>n << 2), sv = f32x4.splat(scale);
-  const two = qa != qb;
   for (let b = b0; b <= b1; b++) {
     if (aborted()) return;
     let k = <usize>load<u32>(blocks + (<usize>b << 2)) + offset;
     for (let half = 0; half < 2; half++) {
       let a0 = f32x4.splat(0), a1 = a0, a2 = a0, a3 = a0, c0 = a0, c1 = a0, c2 = a0, c3 = a0;
       for (let i: usize = 0; i < <usize>d << 2; i += 4) {
-        const u = v128.load32_splat(qa + i), v = v128.load32_splat(qb + i);
+        const u = v128.load32_splat(qa + i);
         const w0 = v128.load(k), w1 = v128.load(k, 16), w2 = v128.load(k, 32), w3 = v128.load(k, 48);
         a0 = mad(a0, u, w0);
-        c0 = mad(c0, v, w0);
         a1 = mad(a1, u, w1);
-        c1 = mad(c1, v, w1);
         a2 = mad(a2, u, w2);
-        c2 = mad(c2, v, w2);
         a3 = mad(a3, u, w3);
-        c3 = mad(c3, v, w3);
+        if (two) {
+          const v = v128.load32_splat(qb + i);
+          c0 = mad(c0, v, w0);
+          c1 = mad(c1, v, w1);
+          c2 = mad(c2, v, w2);
+          c3 = mad(c3, v, w3);
+        }
         k += 64;
       }
       const at = <usize>(((b - b0) << 5) + (half << 4)) << 2;
@@ -107,7 +117,6 @@ export function attendPair(
   // exponentials() sums in lanes from the first block: a leading block that only row a sees is 0 to row b.
   const za = f32x4.splat(1 / exponentials(sa, n));
   const zb = two ? f32x4.splat(1 / exponentials(sb, n)) : za;
-  const eb = two ? sb : sa;
   for (let c = 0; c < d; c += 16) {
     let a0 = f32x4.splat(0), a1 = a0, a2 = a0, a3 = a0, e0 = a0, e1 = a0, e2 = a0, e3 = a0;
     for (let b = b0; b <= b1; b++) {
@@ -115,16 +124,19 @@ export function attendPair(
       const count = min(31, pb - (b << 5)) + 1;
       let at = <usize>((b - b0) << 5) << 2;
       for (let j = 0; j < count; j++, at += 4, v += 64) {
-        const u = v128.load32_splat(sa + at), w = v128.load32_splat(eb + at);
+        const u = v128.load32_splat(sa + at);
         const w0 = v128.load(v), w1 = v128.load(v, 16), w2 = v128.load(v, 32), w3 = v128.load(v, 48);
         a0 = mad(a0, u, w0);
-        e0 = mad(e0, w, w0);
         a1 = mad(a1, u, w1);
-        e1 = mad(e1, w, w1);
         a2 = mad(a2, u, w2);
-        e2 = mad(e2, w, w2);
         a3 = mad(a3, u, w3);
-        e3 = mad(e3, w, w3);
+        if (two) {
+          const w = v128.load32_splat(sb + at);
+          e0 = mad(e0, w, w0);
+          e1 = mad(e1, w, w1);
+          e2 = mad(e2, w, w2);
+          e3 = mad(e3, w, w3);
+        }
       }
     }
     const at = <usize>c << 2, bytes = <usize>min(16, d - c) << 2;

@@ -1,5 +1,5 @@
 import {
-  CTL, CTL_ARRIVED, CTL_COUNT, CTL_GENERATION, CTL_OPS, CTL_PHASE, CTL_POSITIONS, CTL_ROWS, CTL_SEGMENTS, CTL_THREADS,
+  CTL, CTL_ARRIVED, CTL_COUNT, CTL_GENERATION, CTL_IDLE, CTL_OPS, CTL_PHASE, CTL_POSITIONS, CTL_ROWS, CTL_SEGMENTS, CTL_SLEEPERS, CTL_THREADS,
   MAT_COLS, MAT_DATA, MAT_FORMAT, MAT_PANEL, MAT_ROWS, OP_ACT, OP_ADD, OP_ATTENTION, OP_COPY, OP_EMBED, OP_GATE, OP_HEAD,
   OP_MATMUL, OP_NORM, OP_PACK, OP_POSITIONS, OP_QUANT, OP_RESCORE, OP_ROPE, OP_SCALE, OP_SCREEN, OP_SCREEN_BUILD,
   OP_STORE, OP_TARGETS, RECORD, aborted, pointer, quantBytes, real, scratchOf, share, word,
@@ -12,7 +12,7 @@ import { elementwise, normRow, quantRow, ropeRow } from "./rows";
 import { rescore, screen, screenBuild } from "./screen";
 import { widenRow } from "./unpack";
 
-const SPINS: i32 = 20000; // some tens of microseconds; then a thread sleeps
+const SPINS: i32 = 20000;
 
 function barrier(nt: i32): void {
   if (nt == 1) return;
@@ -20,19 +20,28 @@ function barrier(nt: i32): void {
   if (atomic.add<i32>(CTL + CTL_ARRIVED, 1) == nt - 1) {
     atomic.store<i32>(CTL + CTL_ARRIVED, 0);
     atomic.store<i32>(CTL + CTL_PHASE, phase + 1);
-    atomic.notify(CTL + CTL_PHASE, nt);
+    if (atomic.load<i32>(CTL + CTL_SLEEPERS) > 0) atomic.notify(CTL + CTL_PHASE, nt);
     return;
   }
-  for (let i = 0; i < SPINS; i++) if (atomic.load<i32>(CTL + CTL_PHASE) != phase) return;
-  while (atomic.load<i32>(CTL + CTL_PHASE) == phase) atomic.wait<i32>(CTL + CTL_PHASE, phase, -1);
+  sleep(CTL + CTL_PHASE, phase, CTL + CTL_SLEEPERS);
+}
+
+/**
+ * Returns when the word at `at` is no longer `old`: a spin of some tens of microseconds, then sleep. A sleeper is counted
+ * before it looks again, and a waker changes the word before it looks at the count, so no wake-up is lost.
+ */
+function sleep(at: usize, old: i32, sleepers: usize): void {
+  for (let i = 0; i < SPINS; i++) if (atomic.load<i32>(at) != old) return;
+  atomic.add<i32>(sleepers, 1);
+  while (atomic.load<i32>(at) == old) atomic.wait<i32>(at, old, -1);
+  atomic.sub<i32>(sleepers, 1);
 }
 
 /** The life of a pool thread: sleep until there is work, do its share, sleep again. Ends with the worker. */
 export function pool(tid: i32): void {
   let seen = 0;
   for (;;) {
-    for (let i = 0; i < SPINS; i++) if (atomic.load<i32>(CTL + CTL_GENERATION) != seen) break;
-    while (atomic.load<i32>(CTL + CTL_GENERATION) == seen) atomic.wait<i32>(CTL + CTL_GENERATION, seen, -1);
+    sleep(CTL + CTL_GENERATION, seen, CTL + CTL_IDLE);
     seen = atomic.load<i32>(CTL + CTL_GENERATION);
     walk(tid, load<i32>(CTL + CTL_THREADS), 0, load<i32>(CTL + CTL_COUNT));
   }
@@ -43,7 +52,7 @@ export function run(): void {
   const nt = load<i32>(CTL + CTL_THREADS);
   if (nt > 1) {
     atomic.add<i32>(CTL + CTL_GENERATION, 1);
-    atomic.notify(CTL + CTL_GENERATION, nt);
+    if (atomic.load<i32>(CTL + CTL_IDLE) > 0) atomic.notify(CTL + CTL_GENERATION, nt);
   }
   walk(0, nt, 0, load<i32>(CTL + CTL_COUNT));
 }

@@ -94,8 +94,8 @@ export function screen(op: usize, tid: i32, nt: i32): void {
   const heap = pointer(op, 14) + <usize>tid * <usize>(8 + 8 * k), list = pointer(op, 15) + <usize>tid * <usize>(8 + 8 * capacity);
   const h = f32x4.splat(real(op, 10)), lost = f32x4.splat(real(op, 11)), slack = f32x4.splat(real(op, 21));
   const tile = partialOf(scratchOf(tid)), lower = tile + 64, upper = tile + 128, tv = f32x4.splat(real(op, 20));
-  let count = 0, floor = heapFloor(heap, k);
   store<i32>(heap, 0);
+  let count = 0, floor = heapFloor(heap, k);
   for (let panel = share(panels, tid, nt); panel < share(panels, tid + 1, nt); panel++) {
     if (aborted()) return;
     const p = pointer(op, 3) + <usize>panel * pointer(op, 4), tail = p + (<usize>padded << 4);

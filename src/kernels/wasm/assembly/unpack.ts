@@ -97,14 +97,15 @@ export function widenRow(format: i32, panel: usize, row: i32, K: i32, out: usize
   const hasMin = format == B8M || format == B4M;
   for (let k0 = 0; k0 < K; k0 += size) {
     const s = load<f32>(panel + data + (<usize>row << 2));
-    const m: f32 = hasMin ? load<f32>(panel + data + 64 + (<usize>row << 2)) : 0;
     for (let i = 0; i < size; i++) {
       let q = 0;
       if (four) {
         const byte = <i32>load<u8>(panel + <usize>((i >> 2 << 5) + (row << 1) + (i & 1)));
         q = (i & 2 ? byte >> 4 : byte & 15) - (format == B4Z ? 8 : 0);
       } else q = <i32>load<i8>(panel + <usize>((i >> 1 << 5) + (row << 1) + (i & 1)));
-      store<f32>(out + (<usize>(k0 + i) << 2), s * <f32>q + m);
+      // Without a minimum nothing is added: s·0 keeps its sign.
+      const v = s * <f32>q;
+      store<f32>(out + (<usize>(k0 + i) << 2), hasMin ? v + load<f32>(panel + data + 64 + (<usize>row << 2)) : v);
     }
     panel += bytes;
   }
