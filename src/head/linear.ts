@@ -1,0 +1,201 @@
+import { checkFields, InputError } from "../errors.js";
+import type { Device, HeadWeights, MatrixSource } from "../kernels/device.js";
+import { type DeviceOptions, openDevice } from "../kernels/open.js";
+import { type Answer, type Ask, toAnswer, toQuery } from "./ask.js";
+
+/** The formula around a head's product: logits = softcap(scale · (hidden · Wᵀ + b)). */
+export interface HeadFormula {
+  /** [V] */
+  readonly bias?: Float32Array;
+  /** Default 1. */
+  readonly scale?: number;
+  /** c in c·tanh(x / c), above 0; default: no cap. */
+  readonly softcap?: number;
+}
+
+/** Arrays of a head, row-major. */
+export interface HeadArrays extends HeadFormula {
+  /** [V, D] */
+  readonly weight: Float32Array;
+  readonly vocabSize: number;
+  readonly hiddenSize: number;
+  /** Where to run: an open device, or options of one. */
+  readonly device?: Device | DeviceOptions;
+}
+
+/** A head of random weights, as `nn.Linear(hiddenSize, vocabSize)` begins. */
+export interface RandomHead extends Pick<HeadFormula, "scale" | "softcap"> {
+  readonly vocabSize: number;
+  readonly hiddenSize: number;
+  /** A whole number in [0, 2^32). */
+  readonly seed: number;
+  /** Whether it has a random bias; default true, as in nn.Linear. */
+  readonly bias?: boolean;
+  readonly device?: Device | DeviceOptions;
+}
+
+/** The linear head: hidden states [N, D] to answers about logits [N, V], which it does not hold unless asked for them. */
+export class LinearHead {
+  readonly device: Device;
+  readonly weights: HeadWeights;
+  private readonly ownsDevice: boolean;
+
+  /** From a matrix that is on a device already. */
+  constructor(device: Device, weights: HeadWeights, ownsDevice = false) {
+    this.device = device;
+    this.weights = weights;
+    this.ownsDevice = ownsDevice;
+  }
+
+  /** V: ids that the head answers about. */
+  get vocabSize(): number {
+    return this.weights.vocabSize;
+  }
+  /** D. */
+  get hiddenSize(): number {
+    return this.weights.matrix.cols;
+  }
+  /** The formula in words: "softcap₃₀(0.5 · (h·Wᵀ + b))" and its kin. */
+  get formula(): string {
+    const { bias, scale, softcap } = this.weights;
+    let text = bias ? "h·Wᵀ + b" : "h·Wᵀ";
+    if (scale !== 1) text = `${scale} · ${bias ? `(${text})` : text}`;
+    return softcap === undefined ? text : `${softcap} · tanh((${text}) / ${softcap})`;
+  }
+
+  /**
+   * A head from arrays.
+   * @throws InputError when lengths do not fit vocabSize and hiddenSize, or a weight is NaN or infinite
+   */
+  static async fromArrays(arrays: HeadArrays): Promise<LinearHead> {
+    checkFields("LinearHead.fromArrays", arrays, [
+      "weight",
+      "vocabSize",
+      "hiddenSize",
+      "bias",
+      "scale",
+      "softcap",
+      "device",
+    ]);
+    const { weight, vocabSize, hiddenSize, bias, scale = 1, softcap } = arrays;
+    size("vocabSize", vocabSize);
+    size("hiddenSize", hiddenSize);
+    if (weight.length !== vocabSize * hiddenSize)
+      throw new InputError(
+        `weight: expected ${vocabSize} × ${hiddenSize} = ${vocabSize * hiddenSize} numbers, got ${weight.length}`,
+      );
+    if (bias && bias.length !== vocabSize)
+      throw new InputError(`bias: expected ${vocabSize} numbers, one a token, got ${bias.length}`);
+    if (!Number.isFinite(scale)) throw new InputError(`scale: expected a finite number, got ${scale}`);
+    if (softcap !== undefined && !(Number.isFinite(softcap) && softcap > 0))
+      throw new InputError(`softcap: expected a number above 0, got ${softcap}`);
+    if (bias?.some((x) => Number.isNaN(x) || x === Infinity))
+      throw new InputError("bias: expected numbers or -Infinity (a masked token), got NaN or +Infinity");
+    const { device, owned } = await deviceOf(arrays.device);
+    const bytes = new Uint8Array(weight.buffer, weight.byteOffset, weight.byteLength);
+    const source: MatrixSource = {
+      name: "head weight",
+      rows: vocabSize,
+      cols: hiddenSize,
+      type: "f32",
+      read: async (first, count) => bytes.subarray(first * hiddenSize * 4, (first + count) * hiddenSize * 4),
+    };
+    try {
+      return new LinearHead(
+        device,
+        { matrix: await device.matrix(source), vocabSize, bias, scale, softcap },
+        owned,
+      );
+    } catch (error) {
+      if (owned) await device.close();
+      throw error;
+    }
+  }
+
+  /** A head whose weights and bias are uniform on ±1/√D, as PyTorch's nn.Linear begins; the same for the same seed. */
+  static random(options: RandomHead): Promise<LinearHead> {
+    checkFields("LinearHead.random", options, [
+      "vocabSize",
+      "hiddenSize",
+      "seed",
+      "bias",
+      "scale",
+      "softcap",
+      "device",
+    ]);
+    const { vocabSize, hiddenSize, seed, bias = true, scale, softcap, device } = options;
+    size("vocabSize", vocabSize);
+    size("hiddenSize", hiddenSize);
+    if (!(Number.isInteger(seed) && seed >= 0 && seed < 2 ** 32))
+      throw new InputError(`seed: expected a whole number in [0, 2^32), got ${seed}`);
+    const next = mulberry32(seed);
+    const bound = 1 / Math.sqrt(hiddenSize);
+    const fill = (length: number) => {
+      const out = new Float32Array(length);
+      for (let i = 0; i < length; i++) out[i] = (next() * 2 - 1) * bound;
+      return out;
+    };
+    const weight = fill(vocabSize * hiddenSize);
+    return LinearHead.fromArrays({
+      weight,
+      vocabSize,
+      hiddenSize,
+      bias: bias ? fill(vocabSize) : undefined,
+      scale,
+      softcap,
+      device,
+    });
+  }
+
+  /**
+   * Asks about hidden states, all questions in one pass.
+   * @param hidden [N, D], row-major
+   * @throws InputError when hidden is not whole rows, a row is not finite, or an ask is out of its range
+   */
+  async ask<const A extends Ask>(
+    hidden: Float32Array,
+    ask: A,
+    options: { signal?: AbortSignal } = {},
+  ): Promise<Answer<A>> {
+    const D = this.hiddenSize;
+    if (hidden.length % D !== 0)
+      throw new InputError(`hidden: expected whole rows of ${D} numbers, got ${hidden.length} numbers`);
+    const N = hidden.length / D;
+    const query = toQuery(ask, N, this.vocabSize);
+    return toAnswer(
+      ask,
+      N,
+      this.vocabSize,
+      await this.device.ask(this.weights, hidden, query, options.signal),
+    );
+  }
+
+  /** Gives the weights back, and ends the device when the head opened it. */
+  async close(): Promise<void> {
+    this.weights.matrix.free();
+    if (this.ownsDevice) await this.device.close();
+  }
+}
+
+function size(name: string, value: number): void {
+  if (!(Number.isSafeInteger(value) && value >= 1))
+    throw new InputError(`${name}: expected a whole number from 1, got ${value}`);
+}
+
+async function deviceOf(
+  given: Device | DeviceOptions | undefined,
+): Promise<{ device: Device; owned: boolean }> {
+  if (given && "ask" in given) return { device: given, owned: false };
+  return { device: await openDevice(given), owned: true };
+}
+
+/** Uniform numbers in [0, 1) from a 32-bit seed (mulberry32 by Tommy Ettinger). */
+export function mulberry32(seed: number): () => number {
+  let state = seed | 0;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
