@@ -8,7 +8,16 @@ import asc from "assemblyscript/asc";
 const folder = mkdtempSync(join(tmpdir(), "lmhead-wasm-"));
 async function compile(shared) {
   const out = join(folder, `${shared}.wasm`);
-  const args = ["src/kernels/wasm/assembly/index.ts", "-o", out, "-O3", "--converge", "--noAssert", "--runtime", "stub"];
+  const args = [
+    "src/kernels/wasm/assembly/index.ts",
+    "-o",
+    out,
+    "-O3",
+    "--converge",
+    "--noAssert",
+    "--runtime",
+    "stub",
+  ];
   args.push("--use", "abort=", "--importMemory", "--initialMemory", "1", "--maximumMemory", "65536");
   args.push("--memoryBase", "8192", "--enable", "simd,threads,sign-extension,bulk-memory,nontrapping-f2i");
   if (shared) args.push("--sharedMemory");

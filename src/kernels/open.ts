@@ -1,4 +1,4 @@
-import { InputError, checkFields } from "../errors.js";
+import { checkFields, InputError } from "../errors.js";
 import type { Device } from "./device.js";
 import { ReferenceDevice } from "./reference/device.js";
 import { WasmDevice } from "./wasm/device.js";
@@ -34,7 +34,10 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
       0,
       "WebAssembly SIMD, 1 thread, on the caller's thread: this page or engine has no SharedArrayBuffer (pages need cross-origin isolation)",
     );
-  const cores = typeof navigator === "object" && navigator.hardwareConcurrency > 0 ? navigator.hardwareConcurrency : await nodeCores();
+  const cores =
+    typeof navigator === "object" && navigator.hardwareConcurrency > 0
+      ? navigator.hardwareConcurrency
+      : await nodeCores();
   const count = threads ?? Math.min(8, cores);
   return WasmDevice.start(count, `WebAssembly SIMD, ${count} ${count === 1 ? "thread" : "threads"}`);
 }

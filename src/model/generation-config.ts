@@ -1,5 +1,6 @@
 import { Fields } from "../body/families/fields.js";
 import { InputError } from "../errors.js";
+import type { Tokenizer } from "./tokenizer/tokenizer.js";
 import type { GenerateOptions } from "./types.js";
 
 /** What a model's files say about generating with it. */
@@ -14,14 +15,19 @@ export interface GenerationConfig {
 const LARGEST_ID = 2 ** 31 - 1;
 
 /**
- * Reads `generation_config.json`; ids that it lacks come from `config.json`.
+ * Reads `generation_config.json`; ids that it lacks come from `config.json`, and at last from the tokenizer.
  * @throws InputError when a field is malformed
  */
-export function readGenerationConfig(generation: Fields | undefined, config: Fields): GenerationConfig {
+export function readGenerationConfig(
+  generation: Fields | undefined,
+  config: Fields,
+  tokenizer: Pick<Tokenizer, "bosId" | "eosIds"> | undefined,
+): GenerationConfig {
   const from = (name: string) => (generation?.has(name) ? generation : config);
+  const eosIds = idList(from("eos_token_id"), "eos_token_id");
   return {
-    bosId: idList(from("bos_token_id"), "bos_token_id")[0],
-    eosIds: idList(from("eos_token_id"), "eos_token_id"),
+    bosId: idList(from("bos_token_id"), "bos_token_id")[0] ?? tokenizer?.bosId,
+    eosIds: eosIds.length > 0 ? eosIds : (tokenizer?.eosIds ?? []),
     defaults: generation ? generationDefaults(generation) : {},
   };
 }

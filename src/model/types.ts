@@ -1,6 +1,6 @@
 import type { Device } from "../kernels/device.js";
 import type { StoredType } from "../kernels/format.js";
-import type { FileSet } from "./formats/checkpoint.js";
+import type { ByteSource, FileSet } from "./formats/checkpoint.js";
 
 /** Sampling options come from src/sampling when it lands. */
 export interface SamplingOptions {
@@ -31,8 +31,8 @@ export interface LoadOptions {
   readonly onProgress?: (progress: Progress) => void;
 }
 
-/** A model's files: a path (in Node) or named files. */
-export type ModelLocation = string | FileSet;
+/** A model's files: a Hugging Face folder as named files, or a .gguf file. */
+export type ModelFiles = FileSet | ByteSource;
 
 /** Text, to which the tokenizer adds what the model's tokenizer adds (BOS), or ids, to which nothing is added. */
 export type Prompt = string | { readonly ids: ArrayLike<number> };

@@ -17,6 +17,8 @@ export interface Ended {
 export interface RunOptions {
   readonly input?: string | Buffer;
   readonly env?: NodeJS.ProcessEnv;
+  /** When to send SIGINT, in milliseconds from the start. */
+  readonly interruptAfterMs?: number;
   /** Called with each part of stdout; may end the process or its pipe. */
   readonly onOutput?: (text: string, child: ReturnType<typeof spawn>) => void;
 }
@@ -35,9 +37,14 @@ export function lmhead(args: readonly string[], options: RunOptions = {}): Promi
   });
   child.stdin.on("error", () => {}); // a command that refuses its options does not read its input
   child.stdin.end(options.input ?? "");
+  const { interruptAfterMs } = options;
+  const timer = interruptAfterMs && setTimeout(() => child.kill("SIGINT"), interruptAfterMs);
   return new Promise((resolve, reject) => {
     child.on("error", reject);
-    child.on("close", (code) => resolve({ code, stdout, stderr }));
+    child.on("close", (code) => {
+      clearTimeout(timer);
+      resolve({ code, stdout, stderr });
+    });
   });
 }
 

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { shared, sharedPath } from "../shared.js";
-import { built, type GenerateJson, lmheadJson, type NextJson, type ScoreJson } from "./process.js";
+import { built, type GenerateJson, lmhead, lmheadJson, type NextJson, type ScoreJson } from "./process.js";
 
 interface Expected {
   readonly next: readonly {
@@ -93,5 +93,35 @@ describe.runIf(built && shared)("the command line on SmolLM2-135M", () => {
     const answer = await lmheadJson<{ ids: number[]; tokens: string[] }>(["tokenize", text, ...model]);
     expect(answer.ids).toEqual(ids);
     expect(answer.tokens).toHaveLength(ids.length);
+  });
+
+  describe("Ctrl-C", () => {
+    const long = [
+      "generate",
+      "Once upon a time",
+      ...model,
+      "--greedy",
+      "--ignore-eos",
+      "--max-new-tokens",
+      "2000",
+    ];
+
+    it("a text ends where it is", async () => {
+      const { code, stdout, stderr } = await lmhead(long, {
+        onOutput: (text, child) => text.length > 20 && child.kill("SIGINT"),
+      });
+      expect(stderr).toBe("");
+      expect(code).toBe(130);
+      expect(stdout).toMatch(/^.{20}.*\n$/s);
+    });
+
+    it("JSON says abort, and holds what was generated", async () => {
+      const { code, stdout } = await lmhead([...long, "--json"], { interruptAfterMs: 5000 });
+      expect(code).toBe(130);
+      const { outputs, promptIds }: GenerateJson = JSON.parse(stdout);
+      expect(promptIds.length).toBeGreaterThan(0);
+      expect(outputs[0].finishReason).toBe("abort");
+      expect(outputs[0].ids).toHaveLength(outputs[0].logProbs.length);
+    });
   });
 });

@@ -19,7 +19,10 @@ export interface Shape {
   readonly norm: "layer" | "rms";
 }
 
-export async function everyOp(device: Device, shape: Shape): Promise<{ program: Program; matrices: Matrix[] }> {
+export async function everyOp(
+  device: Device,
+  shape: Shape,
+): Promise<{ program: Program; matrices: Matrix[] }> {
   const { D, heads, kvHeads, headDim, F } = shape;
   const matrices: Matrix[] = [];
   let seed = 1;
@@ -47,9 +50,25 @@ export async function everyOp(device: Device, shape: Shape): Promise<{ program: 
     { op: "positions", table: await matrix(66, D, "f32"), offset: 2, out: "x" },
     { op: "copy", in: "x", out: "start" },
     norm("x", "n", 0, D, D),
-    { op: "matmul", in: "n", out: "qkv", outColumn: 0, weight: await matrix(q, D), bias: floats(q, seed++), accumulate: false },
+    {
+      op: "matmul",
+      in: "n",
+      out: "qkv",
+      outColumn: 0,
+      weight: await matrix(q, D),
+      bias: floats(q, seed++),
+      accumulate: false,
+    },
     { op: "matmul", in: "n", out: "qkv", outColumn: q, weight: await matrix(kv, D), accumulate: false },
-    { op: "matmul", in: "n", out: "qkv", outColumn: q + kv, weight: await matrix(kv, D), bias: floats(kv, seed++), accumulate: false },
+    {
+      op: "matmul",
+      in: "n",
+      out: "qkv",
+      outColumn: q + kv,
+      weight: await matrix(kv, D),
+      bias: floats(kv, seed++),
+      accumulate: false,
+    },
     norm("qkv", "qkv", 0, q + kv, headDim),
     {
       op: "rope",
@@ -82,7 +101,15 @@ export async function everyOp(device: Device, shape: Shape): Promise<{ program: 
     { op: "matmul", in: "n", out: "u", outColumn: 0, weight: await matrix(F, D), accumulate: false },
     { op: "gate", kind: shape.activation, gate: "g", up: "u", out: "u" },
     { op: "act", kind: "tanh", buffer: "u" },
-    { op: "matmul", in: "u", out: "x", outColumn: 0, weight: await matrix(D, F, "f32"), bias: floats(D, seed++), accumulate: true },
+    {
+      op: "matmul",
+      in: "u",
+      out: "x",
+      outColumn: 0,
+      weight: await matrix(D, F, "f32"),
+      bias: floats(D, seed++),
+      accumulate: true,
+    },
   ];
   const program: Program = {
     buffers: { x: D, start: D, n: D, qkv: q + 2 * kv, a: q, o: D, g: F, u: F },

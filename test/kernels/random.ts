@@ -45,14 +45,20 @@ export function storedBytes(type: StoredType, rows: number, cols: number, seed: 
     for (let i = 0; i < bytes.length; i++) bytes[i] = Math.floor((next() + 1) * 128);
     const block = BLOCKS[type].bytes;
     for (let at = 0; at < bytes.length; at += block)
+      // float16 near 2^-8, either sign
       for (const field of HALVES[type] ?? [])
-        // float16 near 2^-8, either sign
         view.setUint16(at + field, 0x1800 | (Math.floor((next() + 1) * 2 ** 15) & 0x83ff), true);
   }
   return bytes;
 }
 
-export function bytesSource(name: string, type: StoredType, rows: number, cols: number, bytes: Uint8Array): MatrixSource {
+export function bytesSource(
+  name: string,
+  type: StoredType,
+  rows: number,
+  cols: number,
+  bytes: Uint8Array,
+): MatrixSource {
   const row = rowBytes(type, cols);
   return {
     name,

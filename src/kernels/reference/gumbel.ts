@@ -30,11 +30,11 @@ export function gumbelKey(seed: number, sequence: number, step: number): [number
 
 // Cephes logf: log(1 + x) for x in [√½ - 1, √2 - 1] as x - x²/2 + x³·P(x).
 const P = [
-  7.0376836292e-2, -1.151461031e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1,
+  7.0376836292e-2, -1.151461031e-1, 1.167699874e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1,
   2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1,
 ].map(f);
 const LN2_HIGH = f(0.693359375);
-const LN2_LOW = f(-2.12194440e-4);
+const LN2_LOW = f(-2.1219444e-4);
 const SQRT_HALF = f(0.70710678118654752);
 
 const bits = new Int32Array(1);

@@ -1,15 +1,35 @@
-import type { Device, HeadAnswer, HeadQuery, HeadWeights, KvCache, Matrix, MatrixSource, RunCall } from "../device.js";
+import type {
+  Device,
+  HeadAnswer,
+  HeadQuery,
+  HeadWeights,
+  KvCache,
+  Matrix,
+  MatrixSource,
+  RunCall,
+} from "../device.js";
 import type { Program } from "../op.js";
 import { checkProgram } from "../program.js";
 import { checkAsk, checkRun } from "../validate.js";
-import { CTL_COUNT, CTL_OPS, CTL_POSITIONS, CTL_ROWS, CTL_SCRATCH, CTL_SCRATCH_SIZE, CTL_SEGMENTS, OPCODE, SCRATCH_BYTES, quantBytes } from "./abi.js";
+import {
+  CTL_COUNT,
+  CTL_OPS,
+  CTL_POSITIONS,
+  CTL_ROWS,
+  CTL_SCRATCH,
+  CTL_SCRATCH_SIZE,
+  CTL_SEGMENTS,
+  OPCODE,
+  quantBytes,
+  SCRATCH_BYTES,
+} from "./abi.js";
 import { Arena } from "./arena.js";
-import { WasmCache, cacheLayout } from "./cache.js";
+import { cacheLayout, WasmCache } from "./cache.js";
 import { HeadRunner } from "./head.js";
 import { lower } from "./lower.js";
 import { WasmMatrix } from "./matrix.js";
 import { Pool } from "./pool.js";
-import { Records, f } from "./records.js";
+import { f, Records } from "./records.js";
 import { upload } from "./upload.js";
 
 /** Floats of a buffer's row: padded so that every row is whole vectors. */
@@ -124,7 +144,10 @@ export class WasmDevice implements Device {
     const old = this.pool.read(CTL_SCRATCH);
     if (old) this.arena.release(old);
     this.scratchBytes = Math.ceil(bytes / 4096) * 4096;
-    this.pool.word(CTL_SCRATCH, this.arena.alloc(this.scratchBytes * this.threads, "the threads' private memory"));
+    this.pool.word(
+      CTL_SCRATCH,
+      this.arena.alloc(this.scratchBytes * this.threads, "the threads' private memory"),
+    );
     this.pool.word(CTL_SCRATCH_SIZE, this.scratchBytes);
   }
 
@@ -184,8 +207,15 @@ export class WasmDevice implements Device {
     const pairsAt = take(N * 8);
     const ropes: { frequencies: Float64Array; factor: number; at: number }[] = [];
     for (const op of program.ops)
-      if (op.op === "rope" && !ropes.some((r) => r.frequencies === op.frequencies && r.factor === op.attentionFactor))
-        ropes.push({ frequencies: op.frequencies, factor: op.attentionFactor, at: take(N * op.frequencies.length * 8) });
+      if (
+        op.op === "rope" &&
+        !ropes.some((r) => r.frequencies === op.frequencies && r.factor === op.attentionFactor)
+      )
+        ropes.push({
+          frequencies: op.frequencies,
+          factor: op.attentionFactor,
+          at: take(N * op.frequencies.length * 8),
+        });
     const moved = this.reserve(this.workspace, size, "the buffers of a run");
     const base = this.workspace.address;
 
@@ -212,29 +242,39 @@ export class WasmDevice implements Device {
     new Uint32Array(buffer, base + tablesAt, N).set(tables);
     new Int32Array(buffer, base + pairsAt, pairs.length).set(pairs);
     if (call.ids) new Int32Array(buffer, base + ids, N).set(call.ids);
-    for (const rope of ropes) fillRope(new Float32Array(buffer, base + rope.at, N * rope.frequencies.length * 2), positions, rope);
+    for (const rope of ropes)
+      fillRope(new Float32Array(buffer, base + rope.at, N * rope.frequencies.length * 2), positions, rope);
     if (call.vectors) {
       const into = buffers.get(call.vectors.into);
       const width = program.buffers[call.vectors.into];
       if (into)
         for (let n = 0; n < N; n++)
-          new Float32Array(buffer, base + into.address + n * into.stride, width).set(call.vectors.data.subarray(n * width, (n + 1) * width));
+          new Float32Array(buffer, base + into.address + n * into.stride, width).set(
+            call.vectors.data.subarray(n * width, (n + 1) * width),
+          );
     }
 
     const key = `${N} ${pairs.length} ${base}`;
     if (moved || this.lowered?.program !== program || this.lowered.key !== key) {
       const records = new Records();
-      lower(program, {
-        buffers: new Map([...buffers].map(([name, b]) => [name, { address: base + b.address, stride: b.stride }])),
-        quant: base + quant,
-        ids: base + ids,
-        positions: base + positionsAt,
-        rope: (frequencies, factor) => base + (ropes.find((r) => r.frequencies === frequencies && r.factor === factor)?.at ?? 0),
-        vector: (data) => this.vector(data),
-        cacheOffsets: offsets,
-        pairs: base + pairsAt,
-        pairCount: pairs.length / 2,
-      }, records);
+      lower(
+        program,
+        {
+          buffers: new Map(
+            [...buffers].map(([name, b]) => [name, { address: base + b.address, stride: b.stride }]),
+          ),
+          quant: base + quant,
+          ids: base + ids,
+          positions: base + positionsAt,
+          rope: (frequencies, factor) =>
+            base + (ropes.find((r) => r.frequencies === frequencies && r.factor === factor)?.at ?? 0),
+          vector: (data) => this.vector(data),
+          cacheOffsets: offsets,
+          pairs: base + pairsAt,
+          pairCount: pairs.length / 2,
+        },
+        records,
+      );
       this.reserve(this.list, records.bytes, "an op list");
       records.write(this.pool.memory, this.list.address);
       this.lowered = { program, key, count: records.count };
@@ -255,7 +295,13 @@ export class WasmDevice implements Device {
   }
 }
 
-function readRows(memory: WebAssembly.Memory, at: number, stride: number, width: number, rows: number[]): Float32Array {
+function readRows(
+  memory: WebAssembly.Memory,
+  at: number,
+  stride: number,
+  width: number,
+  rows: number[],
+): Float32Array {
   const out = new Float32Array(rows.length * width);
   rows.forEach((n, i) => {
     out.set(new Float32Array(memory.buffer, at + n * stride, width), i * width);
@@ -264,7 +310,11 @@ function readRows(memory: WebAssembly.Memory, at: number, stride: number, width:
 }
 
 /** cos and sin, [N][2][pairs], of position · frequency, times the attention factor. */
-function fillRope(out: Float32Array, positions: Int32Array, rope: { frequencies: Float64Array; factor: number }): void {
+function fillRope(
+  out: Float32Array,
+  positions: Int32Array,
+  rope: { frequencies: Float64Array; factor: number },
+): void {
   const pairs = rope.frequencies.length;
   for (let n = 0; n < positions.length; n++)
     for (let i = 0; i < pairs; i++) {

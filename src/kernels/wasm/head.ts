@@ -1,11 +1,11 @@
+import { InputError } from "../../errors.js";
 import type { HeadAnswer, HeadQuery, HeadWeights } from "../device.js";
 import { gumbelKey } from "../reference/gumbel.js";
-import { InputError } from "../../errors.js";
-import { CTL_COUNT, CTL_OPS, CTL_ROWS, OPCODE, SHARD, quantBytes } from "./abi.js";
+import { CTL_COUNT, CTL_OPS, CTL_ROWS, OPCODE, quantBytes, SHARD } from "./abi.js";
 import type { Arena } from "./arena.js";
 import type { WasmMatrix } from "./matrix.js";
 import type { Pool } from "./pool.js";
-import { Records, f } from "./records.js";
+import { f, Records } from "./records.js";
 import { Screener } from "./screen.js";
 
 /** Rows of one pass, and bytes that heaps and logits of a pass may take, before rows are answered in parts. */
@@ -26,12 +26,20 @@ export class HeadRunner {
     this.screener = new Screener(pool, arena, vector);
   }
 
-  async ask(head: HeadWeights, hidden: Float32Array, N: number, D: number, query: HeadQuery, signal?: AbortSignal): Promise<HeadAnswer> {
+  async ask(
+    head: HeadWeights,
+    hidden: Float32Array,
+    N: number,
+    D: number,
+    query: HeadQuery,
+    signal?: AbortSignal,
+  ): Promise<HeadAnswer> {
     const V = head.vocabSize;
     const perRow = query.targets?.perRow ?? 0;
     const answer = blank(N, V, query);
     const counts = { screened: 0, fellBack: 0 };
-    const rowBytes = (query.topK * 8 + 8) * this.pool.threads + (query.logits ? V * 4 : 0) + perRow * 4 * this.pool.threads;
+    const rowBytes =
+      (query.topK * 8 + 8) * this.pool.threads + (query.logits ? V * 4 : 0) + perRow * 4 * this.pool.threads;
     const step = Math.max(1, Math.min(ROWS, Math.floor(ROOM / rowBytes)));
     for (let first = 0; first < N; first += step) {
       const rows = Math.min(step, N - first);
@@ -44,7 +52,15 @@ export class HeadRunner {
   }
 
   /** One full pass over the vocabulary for at most ROWS rows. */
-  private async pass(head: HeadWeights, hidden: Float32Array, N: number, query: HeadQuery, answer: Blank, first: number, signal?: AbortSignal): Promise<void> {
+  private async pass(
+    head: HeadWeights,
+    hidden: Float32Array,
+    N: number,
+    query: HeadQuery,
+    answer: Blank,
+    first: number,
+    signal?: AbortSignal,
+  ): Promise<void> {
     const matrix = head.matrix as WasmMatrix;
     const { threads, memory } = this.pool;
     const V = head.vocabSize;
@@ -74,9 +90,11 @@ export class HeadRunner {
       const flags = take(N * 4, "row flags");
       const list = take(384, "an op list");
       const buffer = memory.buffer;
-      for (let n = 0; n < N; n++) new Float32Array(buffer, x + n * stride, D).set(hidden.subarray(n * D, (n + 1) * D));
+      for (let n = 0; n < N; n++)
+        new Float32Array(buffer, x + n * stride, D).set(hidden.subarray(n * D, (n + 1) * D));
       new Int32Array(buffer, flags, N).fill(0);
-      if (heaps) for (let i = 0; i < threads * N; i++) new Int32Array(buffer, heaps + i * heapBytes, 1)[0] = 0;
+      if (heaps)
+        for (let i = 0; i < threads * N; i++) new Int32Array(buffer, heaps + i * heapBytes, 1)[0] = 0;
       if (ids && query.targets) new Int32Array(buffer, ids, N * perRow).set(query.targets.ids);
       if (ranks) new Int32Array(buffer, ranks, threads * N * perRow).fill(0);
       if (query.sample) {
@@ -91,11 +109,32 @@ export class HeadRunner {
       const input = quant ? [quant, quantBytes(D)] : [x, stride];
       const shared = [matrix.descriptor, ...input, V, bias, f(head.scale)];
       if (perRow)
-        records.push(OPCODE.targets, true, [...shared, ids, N * perRow, perRow, targets, f(head.softcap ?? 0)]);
+        records.push(OPCODE.targets, true, [
+          ...shared,
+          ids,
+          N * perRow,
+          perRow,
+          targets,
+          f(head.softcap ?? 0),
+        ]);
       if (sums || heaps || logits || ranks || bests)
         records.push(OPCODE.head, true, [
-          ...shared, sums, query.entropy ? 1 : 0, query.topK, heaps, f(head.softcap ?? 0), logits, targets, ranks ? perRow : 0,
-          ranks, keys, f(query.sample?.temperature ?? 1), bests, flags, 0, shards,
+          ...shared,
+          sums,
+          query.entropy ? 1 : 0,
+          query.topK,
+          heaps,
+          f(head.softcap ?? 0),
+          logits,
+          targets,
+          ranks ? perRow : 0,
+          ranks,
+          keys,
+          f(query.sample?.temperature ?? 1),
+          bests,
+          flags,
+          0,
+          shards,
         ]);
       records.write(memory, list);
       this.pool.word(CTL_OPS, list);
@@ -104,8 +143,23 @@ export class HeadRunner {
       await this.pool.run(signal);
       const bad = new Int32Array(memory.buffer, flags, N).indexOf(1);
       if (bad >= 0)
-        throw new InputError(`row ${first + bad}: a logit is NaN or +Infinity; the hidden state, the weights or the bias overflow float32`);
-      this.collect(answer, query, { first, N, V, perRow, shards, sums, heaps, heapBytes, logits, targets, ranks, bests });
+        throw new InputError(
+          `row ${first + bad}: a logit is NaN or +Infinity; the hidden state, the weights or the bias overflow float32`,
+        );
+      this.collect(answer, query, {
+        first,
+        N,
+        V,
+        perRow,
+        shards,
+        sums,
+        heaps,
+        heapBytes,
+        logits,
+        targets,
+        ranks,
+        bests,
+      });
     } finally {
       for (const at of own) this.arena.release(at);
     }
@@ -115,15 +169,26 @@ export class HeadRunner {
     answer: Blank,
     query: HeadQuery,
     at: {
-      first: number; N: number; V: number; perRow: number; shards: number; sums: number; heaps: number; heapBytes: number;
-      logits: number; targets: number; ranks: number; bests: number;
+      first: number;
+      N: number;
+      V: number;
+      perRow: number;
+      shards: number;
+      sums: number;
+      heaps: number;
+      heapBytes: number;
+      logits: number;
+      targets: number;
+      ranks: number;
+      bests: number;
     },
   ): void {
     const { buffer } = this.pool.memory;
     const { threads } = this.pool;
     const { first, N, V, perRow } = at;
     if (at.logits) answer.logits?.set(new Float32Array(buffer, at.logits, N * V), first * V);
-    if (at.targets) answer.targetLogits?.set(new Float32Array(buffer, at.targets, N * perRow), first * perRow);
+    if (at.targets)
+      answer.targetLogits?.set(new Float32Array(buffer, at.targets, N * perRow), first * perRow);
     if (at.ranks) {
       const counted = new Int32Array(buffer, at.ranks, threads * N * perRow);
       for (let i = 0; i < N * perRow; i++) {
@@ -137,7 +202,9 @@ export class HeadRunner {
       if (at.sums) {
         const sum = mergeSums(new Float64Array(buffer, at.sums + n * at.shards * 24, at.shards * 3));
         if (sum.max === -Infinity)
-          throw new InputError(`row ${row}: every logit is -Infinity, so there is no distribution; leave at least one token unmasked`);
+          throw new InputError(
+            `row ${row}: every logit is -Infinity, so there is no distribution; leave at least one token unmasked`,
+          );
         if (answer.logSumExp) answer.logSumExp[row] = sum.max + Math.log(sum.s);
         if (answer.entropy) answer.entropy[row] = Math.max(0, Math.log(sum.s) - sum.t / sum.s);
       }
@@ -193,7 +260,10 @@ function slice(query: HeadQuery, first: number, rows: number): HeadQuery {
   const { targets, sample } = query;
   return {
     ...query,
-    targets: targets && { ids: targets.ids.subarray(first * targets.perRow, (first + rows) * targets.perRow), perRow: targets.perRow },
+    targets: targets && {
+      ids: targets.ids.subarray(first * targets.perRow, (first + rows) * targets.perRow),
+      perRow: targets.perRow,
+    },
     sample: sample && {
       ...sample,
       sequences: sample.sequences.subarray(first, first + rows),

@@ -1,7 +1,7 @@
 import type { Op, Program } from "../op.js";
 import { ACTIVATION, OPCODE, quantBytes } from "./abi.js";
 import type { WasmMatrix } from "./matrix.js";
-import { type Records, f } from "./records.js";
+import { f, type Records } from "./records.js";
 
 /** Where a call's data stand in memory. */
 export interface Placement {
@@ -48,13 +48,29 @@ export function lower(program: Program, place: Placement, out: Records): void {
         wrote(op.out);
         break;
       case "positions":
-        push("rows", OPCODE.positions, [matrix(op.table), place.positions, at(op.out), stride(op.out), f(1), 0, op.offset]);
+        push("rows", OPCODE.positions, [
+          matrix(op.table),
+          place.positions,
+          at(op.out),
+          stride(op.out),
+          f(1),
+          0,
+          op.offset,
+        ]);
         wrote(op.out);
         break;
       case "norm":
         push("rows", OPCODE.norm, [
-          at(op.in, op.column), stride(op.in), at(op.out, op.column), stride(op.out), op.columns, op.group,
-          op.kind === "rms" ? 1 : 0, f(op.eps), place.vector(op.weight), place.vector(op.bias),
+          at(op.in, op.column),
+          stride(op.in),
+          at(op.out, op.column),
+          stride(op.out),
+          op.columns,
+          op.group,
+          op.kind === "rms" ? 1 : 0,
+          f(op.eps),
+          place.vector(op.weight),
+          place.vector(op.bias),
           (op.weight ?? op.bias)?.length === op.group ? 1 : 0,
         ]);
         wrote(op.out);
@@ -68,7 +84,14 @@ export function lower(program: Program, place: Placement, out: Records): void {
         }
         const input = weight.integer ? [place.quant, quantBytes(weight.cols)] : [at(op.in), stride(op.in)];
         const split: Split = `columns ${Math.ceil(weight.rows / 16)}`;
-        const fields = [weight.descriptor, ...input, at(op.out, op.outColumn), stride(op.out), place.vector(op.bias), op.accumulate ? 1 : 0];
+        const fields = [
+          weight.descriptor,
+          ...input,
+          at(op.out, op.outColumn),
+          stride(op.out),
+          place.vector(op.bias),
+          op.accumulate ? 1 : 0,
+        ];
         // Products of one input are independent of each other: only what is not a product before them needs a wait.
         if (last !== "rows" && independent(program.ops, op)) {
           out.push(OPCODE.matmul, false, fields);
@@ -79,8 +102,13 @@ export function lower(program: Program, place: Placement, out: Records): void {
       }
       case "rope":
         push("rows", OPCODE.rope, [
-          at(op.buffer, op.column), stride(op.buffer), op.heads, op.headDim, op.frequencies.length,
-          op.layout === "interleaved" ? 1 : 0, place.rope(op.frequencies, op.attentionFactor),
+          at(op.buffer, op.column),
+          stride(op.buffer),
+          op.heads,
+          op.headDim,
+          op.frequencies.length,
+          op.layout === "interleaved" ? 1 : 0,
+          place.rope(op.frequencies, op.attentionFactor),
         ]);
         wrote(op.buffer);
         break;
@@ -88,10 +116,28 @@ export function lower(program: Program, place: Placement, out: Records): void {
         const k = op.heads * op.headDim;
         const v = k + op.kvHeads * op.headDim;
         const offset = place.cacheOffsets[op.layer];
-        push("rows", OPCODE.store, [at(op.qkv, k), at(op.qkv, v), stride(op.qkv), op.kvHeads, op.headDim, offset]);
+        push("rows", OPCODE.store, [
+          at(op.qkv, k),
+          at(op.qkv, v),
+          stride(op.qkv),
+          op.kvHeads,
+          op.headDim,
+          offset,
+        ]);
         push("tasks", OPCODE.attention, [
-          at(op.qkv), stride(op.qkv), at(op.out), stride(op.out), op.heads, op.kvHeads, op.headDim, offset,
-          f(op.scale), f(op.softcap ?? 0), op.window ?? 0, place.pairs, place.pairCount,
+          at(op.qkv),
+          stride(op.qkv),
+          at(op.out),
+          stride(op.out),
+          op.heads,
+          op.kvHeads,
+          op.headDim,
+          offset,
+          f(op.scale),
+          f(op.softcap ?? 0),
+          op.window ?? 0,
+          place.pairs,
+          place.pairCount,
         ]);
         wrote(op.out);
         break;
@@ -129,7 +175,14 @@ function lowerPointwise(
   const a = op.op === "gate" ? op.gate : op.op === "act" || op.op === "scale" ? op.buffer : op.in;
   const b = op.op === "gate" ? op.up : out;
   push(`columns ${panels}`, OPCODE[op.op], [
-    at(a), at(b), at(out), stride(a), stride(b), stride(out), panels,
-    op.op === "gate" || op.op === "act" ? ACTIVATION[op.kind] : 0, f(op.op === "scale" ? op.by : 1),
+    at(a),
+    at(b),
+    at(out),
+    stride(a),
+    stride(b),
+    stride(out),
+    panels,
+    op.op === "gate" || op.op === "act" ? ACTIVATION[op.kind] : 0,
+    f(op.op === "scale" ? op.by : 1),
   ]);
 }

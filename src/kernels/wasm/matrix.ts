@@ -1,7 +1,7 @@
 import { InputError } from "../../errors.js";
 import type { Matrix } from "../device.js";
 import type { StoredType } from "../format.js";
-import { PANELS, matrixBytes, panelBytes } from "./abi.js";
+import { matrixBytes, PANELS, panelBytes } from "./abi.js";
 import type { Arena } from "./arena.js";
 
 /** The int8 rows beside a float matrix by which a head screens its vocabulary. */
@@ -39,7 +39,13 @@ export class WasmMatrix implements Matrix {
     this.data = arena.alloc(matrixBytes(shape.type, shape.rows, shape.cols), shape.name);
     this.descriptor = arena.alloc(64, shape.name);
     const words = new Uint32Array(arena.memory.buffer, this.descriptor, 5);
-    words.set([PANELS[shape.type].code, this.data, shape.rows, shape.cols, panelBytes(shape.type, shape.cols)]);
+    words.set([
+      PANELS[shape.type].code,
+      this.data,
+      shape.rows,
+      shape.cols,
+      panelBytes(shape.type, shape.cols),
+    ]);
   }
 
   get bytes(): number {

@@ -1,6 +1,6 @@
 import { AbortError } from "../../errors.js";
-import { SHARED_WASM, UNSHARED_WASM } from "./binary.gen.js";
 import { CTL, CTL_ABORT, CTL_COUNT, CTL_THREADS } from "./abi.js";
+import { SHARED_WASM, UNSHARED_WASM } from "./binary.gen.js";
 
 /** What the kernels export. */
 interface Kernels {
@@ -54,7 +54,10 @@ export function simdAvailable(): boolean {
 }
 /** Whether threads can share memory here. Browsers want a cross-origin isolated page for it. */
 export function threadsAvailable(): boolean {
-  return typeof SharedArrayBuffer === "function" && (!("crossOriginIsolated" in globalThis) || globalThis.crossOriginIsolated === true);
+  return (
+    typeof SharedArrayBuffer === "function" &&
+    (!("crossOriginIsolated" in globalThis) || globalThis.crossOriginIsolated === true)
+  );
 }
 
 const isNode = typeof process === "object" && typeof process.versions?.node === "string";
@@ -128,13 +131,16 @@ export class Pool {
         pool.ports[tid] = port;
         port.hold(true);
         await new Promise<void>((ready, fail) => {
-          port.onMessage((message) => {
-            if (message === "ready") ready();
-            else pool.done((message as { error?: string }).error);
-          }, (error) => {
-            fail(error);
-            pool.done(error.message);
-          });
+          port.onMessage(
+            (message) => {
+              if (message === "ready") ready();
+              else pool.done((message as { error?: string }).error);
+            },
+            (error) => {
+              fail(error);
+              pool.done(error.message);
+            },
+          );
         });
         port.hold(false);
       }),

@@ -5,7 +5,7 @@ import type { Arena } from "./arena.js";
 import { type Blank, putTop, readHeap } from "./head.js";
 import type { Screen, WasmMatrix } from "./matrix.js";
 import type { Pool } from "./pool.js";
-import { Records, f } from "./records.js";
+import { f, Records } from "./records.js";
 
 /** Below this many ids the full pass is as fast. */
 const SMALLEST = 2048;
@@ -31,21 +31,31 @@ export class Screener {
 
   /** Answers what it can; returns what is left to the full pass, or undefined. */
   async answer(
-    head: HeadWeights, hidden: Float32Array, N: number, query: HeadQuery, answer: Blank, first: number,
-    counts: { screened: number; fellBack: number }, signal?: AbortSignal,
+    head: HeadWeights,
+    hidden: Float32Array,
+    N: number,
+    query: HeadQuery,
+    answer: Blank,
+    first: number,
+    counts: { screened: number; fellBack: number },
+    signal?: AbortSignal,
   ): Promise<HeadQuery | undefined> {
     const matrix = head.matrix as WasmMatrix;
     const wanted = query.topK > 0 || query.sample !== undefined;
-    const full = query.logSumExp || query.entropy || query.logits || (query.rank && query.targets !== undefined);
+    const full =
+      query.logSumExp || query.entropy || query.logits || (query.rank && query.targets !== undefined);
     const float = matrix.type === "f32" || matrix.type === "f16" || matrix.type === "bf16";
-    if (!wanted || full || !float || N > MOST_ROWS || head.vocabSize < SMALLEST || query.topK > MOST_K) return query;
+    if (!wanted || full || !float || N > MOST_ROWS || head.vocabSize < SMALLEST || query.topK > MOST_K)
+      return query;
     if (query.topK * 4 > head.vocabSize) return query;
     matrix.screen ??= await this.build(matrix, signal);
     let left: HeadQuery | undefined = query.targets && { ...query, topK: 0, sample: undefined };
     for (let n = 0; n < N; n++) {
       const row = hidden.subarray(n * matrix.cols, (n + 1) * matrix.cols);
-      let ok = query.topK === 0 || (await this.top(head, matrix.screen, row, query.topK, answer, first + n, signal));
-      if (ok && query.sample) ok = await this.sample(head, matrix.screen, row, query.sample, n, answer, first + n, signal);
+      let ok =
+        query.topK === 0 || (await this.top(head, matrix.screen, row, query.topK, answer, first + n, signal));
+      if (ok && query.sample)
+        ok = await this.sample(head, matrix.screen, row, query.sample, n, answer, first + n, signal);
       if (ok) counts.screened++;
       else {
         counts.fellBack++;
@@ -57,7 +67,10 @@ export class Screener {
 
   private async build(matrix: WasmMatrix, signal?: AbortSignal): Promise<Screen> {
     const panelBytes = ((matrix.cols + 3) & ~3) * 16 + 192;
-    const address = this.arena.alloc(Math.ceil(matrix.rows / 16) * panelBytes, `the screen of ${matrix.name}`);
+    const address = this.arena.alloc(
+      Math.ceil(matrix.rows / 16) * panelBytes,
+      `the screen of ${matrix.name}`,
+    );
     const list = this.arena.alloc(128, "an op list");
     try {
       const records = new Records();
@@ -80,7 +93,15 @@ export class Screener {
     await this.pool.run(signal);
   }
 
-  private async top(head: HeadWeights, screen: Screen, row: Float32Array, k: number, answer: Blank, at: number, signal?: AbortSignal): Promise<boolean> {
+  private async top(
+    head: HeadWeights,
+    screen: Screen,
+    row: Float32Array,
+    k: number,
+    answer: Blank,
+    at: number,
+    signal?: AbortSignal,
+  ): Promise<boolean> {
     const found = await this.candidates(head, screen, row, k, undefined, signal);
     if (!found || found.length < k) return false;
     putTop(answer, k, at, found);
@@ -88,11 +109,24 @@ export class Screener {
   }
 
   private async sample(
-    head: HeadWeights, screen: Screen, row: Float32Array, query: NonNullable<HeadQuery["sample"]>, n: number, answer: Blank,
-    at: number, signal?: AbortSignal,
+    head: HeadWeights,
+    screen: Screen,
+    row: Float32Array,
+    query: NonNullable<HeadQuery["sample"]>,
+    n: number,
+    answer: Blank,
+    at: number,
+    signal?: AbortSignal,
   ): Promise<boolean> {
     const key = gumbelKey(query.seed, query.sequences[n], query.steps[n]);
-    const found = await this.candidates(head, screen, row, 1, { key, temperature: query.temperature }, signal);
+    const found = await this.candidates(
+      head,
+      screen,
+      row,
+      1,
+      { key, temperature: query.temperature },
+      signal,
+    );
     if (!found || found.length === 0) return false;
     let best = -Infinity;
     for (const { id, logit } of found.sort((a, b) => a.id - b.id)) {
@@ -108,8 +142,12 @@ export class Screener {
 
   /** Every id that may be among the k best, with its full logit; undefined when the bounds leave too many. */
   private async candidates(
-    head: HeadWeights, screen: Screen, row: Float32Array, k: number,
-    sample: { key: [number, number]; temperature: number } | undefined, signal?: AbortSignal,
+    head: HeadWeights,
+    screen: Screen,
+    row: Float32Array,
+    k: number,
+    sample: { key: [number, number]; temperature: number } | undefined,
+    signal?: AbortSignal,
   ): Promise<{ id: number; logit: number }[] | undefined> {
     const matrix = head.matrix as WasmMatrix;
     const { threads, memory } = this.pool;
@@ -131,9 +169,26 @@ export class Screener {
       const bound = quantise(row, new Int16Array(memory.buffer, x16, (D + 3) & ~3));
       const records = new Records();
       records.push(OPCODE.screen, true, [
-        matrix.descriptor, screen.address, screen.panelBytes, head.vocabSize, bias, f(head.scale), x16, f(bound.scale),
-        f(bound.norm), f(bound.lost), f(head.softcap ?? 0), k, heaps, lists, CAPACITY, sample ? 1 : 0,
-        sample?.key[0] ?? 0, sample?.key[1] ?? 0, f(sample?.temperature ?? 1), f(1e-6),
+        matrix.descriptor,
+        screen.address,
+        screen.panelBytes,
+        head.vocabSize,
+        bias,
+        f(head.scale),
+        x16,
+        f(bound.scale),
+        f(bound.norm),
+        f(bound.lost),
+        f(head.softcap ?? 0),
+        k,
+        heaps,
+        lists,
+        CAPACITY,
+        sample ? 1 : 0,
+        sample?.key[0] ?? 0,
+        sample?.key[1] ?? 0,
+        f(sample?.temperature ?? 1),
+        f(1e-6),
       ]);
       await this.execute(records, list, signal);
       const lower: { id: number; logit: number }[] = [];
@@ -159,7 +214,13 @@ export class Screener {
     }
   }
 
-  private async rescore(head: HeadWeights, row: Float32Array, ids: number[], bias: number, signal?: AbortSignal) {
+  private async rescore(
+    head: HeadWeights,
+    row: Float32Array,
+    ids: number[],
+    bias: number,
+    signal?: AbortSignal,
+  ) {
     const matrix = head.matrix as WasmMatrix;
     const { memory } = this.pool;
     const x = this.arena.alloc(row.length * 4 + 64, "a screening");
@@ -171,7 +232,17 @@ export class Screener {
       new Int32Array(memory.buffer, idsAt, ids.length).set(ids);
       const records = new Records();
       records.push(OPCODE.rescore, true, [
-        matrix.descriptor, x, row.length * 4, head.vocabSize, bias, f(head.scale), idsAt, ids.length, 0, out, f(head.softcap ?? 0),
+        matrix.descriptor,
+        x,
+        row.length * 4,
+        head.vocabSize,
+        bias,
+        f(head.scale),
+        idsAt,
+        ids.length,
+        0,
+        out,
+        f(head.softcap ?? 0),
       ]);
       await this.execute(records, list, signal);
       const logits = new Float32Array(memory.buffer, out, ids.length);

@@ -40,7 +40,14 @@ export async function upload(
         next.catch(() => undefined); // awaited in the next turn; a failure here must not count as unhandled
       }
       const records = new Records();
-      records.push(OPCODE.pack, true, [matrix.descriptor, stage, bytes, count, first, PANELS[source.type].stored]);
+      records.push(OPCODE.pack, true, [
+        matrix.descriptor,
+        stage,
+        bytes,
+        count,
+        first,
+        PANELS[source.type].stored,
+      ]);
       records.write(pool.memory, list);
       pool.word(CTL_FAULT, 0);
       pool.word(CTL_OPS, list);

@@ -20,22 +20,65 @@ afterAll(async () => {
 });
 
 const base: Shape = {
-  D: 32, heads: 4, kvHeads: 2, headDim: 12, F: 48, type: "f32", layout: "half", pairs: 4, activation: "silu", norm: "rms",
+  D: 32,
+  heads: 4,
+  kvHeads: 2,
+  headDim: 12,
+  F: 48,
+  type: "f32",
+  layout: "half",
+  pairs: 4,
+  activation: "silu",
+  norm: "rms",
 };
 const shapes: [string, Shape][] = [
   ["f32, rms, silu", base],
-  ["odd widths, layer norm, gelu", { ...base, D: 5, heads: 3, kvHeads: 1, headDim: 7, F: 11, pairs: 3, norm: "layer", activation: "geluErf" }],
-  ["window and soft-cap", { ...base, window: 5, softcap: 2, activation: "geluTanh", layout: "interleaved", pairs: 6 }],
-  ["width 1", { ...base, D: 1, heads: 1, kvHeads: 1, headDim: 2, F: 1, pairs: 1, norm: "layer", activation: "relu" }],
+  [
+    "odd widths, layer norm, gelu",
+    {
+      ...base,
+      D: 5,
+      heads: 3,
+      kvHeads: 1,
+      headDim: 7,
+      F: 11,
+      pairs: 3,
+      norm: "layer",
+      activation: "geluErf",
+    },
+  ],
+  [
+    "window and soft-cap",
+    { ...base, window: 5, softcap: 2, activation: "geluTanh", layout: "interleaved", pairs: 6 },
+  ],
+  [
+    "width 1",
+    { ...base, D: 1, heads: 1, kvHeads: 1, headDim: 2, F: 1, pairs: 1, norm: "layer", activation: "relu" },
+  ],
   ["bf16", { ...base, type: "bf16", headDim: 16, pairs: 8 }],
   ["f16", { ...base, type: "f16", headDim: 33, pairs: 16, layout: "interleaved" }],
-  ...(["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"] as StoredType[]).map((type): [string, Shape] => [type, { ...base, type, D: 96, F: 33 }]),
-  ...(["Q4_K", "Q5_K", "Q6_K"] as StoredType[]).map((type): [string, Shape] => [type, { ...base, type, D: 512, F: 17 }]),
+  ...(["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"] as StoredType[]).map((type): [string, Shape] => [
+    type,
+    { ...base, type, D: 96, F: 33 },
+  ]),
+  ...(["Q4_K", "Q5_K", "Q6_K"] as StoredType[]).map((type): [string, Shape] => [
+    type,
+    { ...base, type, D: 512, F: 17 },
+  ]),
 ];
 const ids = Int32Array.from({ length: 45 }, (_, i) => (i * 7) % 50);
 
-async function once(device: Device, program: Program, cache: KvCache, part: Int32Array): Promise<Float32Array> {
-  const [x] = await device.run(program, { segments: [{ cache, rows: part.length }], ids: part, outputs: [{ buffer: "x" }] });
+async function once(
+  device: Device,
+  program: Program,
+  cache: KvCache,
+  part: Int32Array,
+): Promise<Float32Array> {
+  const [x] = await device.run(program, {
+    segments: [{ cache, rows: part.length }],
+    ids: part,
+    outputs: [{ buffer: "x" }],
+  });
   return x;
 }
 
@@ -53,7 +96,14 @@ describe.each(shapes)("every op: %s", (_, shape) => {
       expect(whole, name).toEqual(first);
       const cache = device.cache(program);
       const parts: number[] = [];
-      for (const [a, b] of [[0, 1], [1, 2], [2, 5], [5, 6], [6, 40], [40, 45]])
+      for (const [a, b] of [
+        [0, 1],
+        [1, 2],
+        [2, 5],
+        [5, 6],
+        [6, 40],
+        [40, 45],
+      ])
         parts.push(...(await once(device, program, cache, ids.subarray(a, b))));
       expect(Float32Array.from(parts), `${name}, in parts`).toEqual(first);
       for (const m of matrices) m.free();
@@ -69,7 +119,10 @@ describe("caches", () => {
     const a = device.cache(program);
     const b = device.cache(program);
     const [both] = await device.run(program, {
-      segments: [{ cache: a, rows: 9 }, { cache: b, rows: 3 }],
+      segments: [
+        { cache: a, rows: 9 },
+        { cache: b, rows: 3 },
+      ],
       ids: Int32Array.from([...ids.subarray(0, 9), 1, 2, 3]),
       outputs: [{ buffer: "x" }],
     });
@@ -90,22 +143,37 @@ describe("caches", () => {
 });
 
 describe("weights", () => {
-  it.each(["f32", "f16", "bf16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K"] as StoredType[])(
-    "%s rows come back as the reference reads them, to the bit",
-    async (type) => {
-      const source = randomSource(type, 19, 512, 3);
-      const rows = [0, 18, 7, 7, 15, 16];
-      const expected = await (await reference.matrix(source)).gather(rows);
-      const matrix = await devices[0][1].matrix(source);
-      expect(await matrix.gather(rows)).toEqual(expected);
-      await expect(matrix.gather([19])).rejects.toThrow(/row 19 is outside/);
-    },
-  );
+  it.each([
+    "f32",
+    "f16",
+    "bf16",
+    "Q8_0",
+    "Q4_0",
+    "Q4_1",
+    "Q5_0",
+    "Q5_1",
+    "Q4_K",
+    "Q5_K",
+    "Q6_K",
+  ] as StoredType[])("%s rows come back as the reference reads them, to the bit", async (type) => {
+    const source = randomSource(type, 19, 512, 3);
+    const rows = [0, 18, 7, 7, 15, 16];
+    const expected = await (await reference.matrix(source)).gather(rows);
+    const matrix = await devices[0][1].matrix(source);
+    expect(await matrix.gather(rows)).toEqual(expected);
+    await expect(matrix.gather([19])).rejects.toThrow(/row 19 is outside/);
+  });
 
   it("refuses NaN and infinity by the tensor's name and row", async () => {
     const data = new Float32Array(40 * 8);
     data[33 * 8 + 2] = Number.NaN;
-    const source = { name: "w", rows: 40, cols: 8, type: "f32" as const, read: async (f: number, n: number) => new Uint8Array(data.buffer, f * 32, n * 32) };
+    const source = {
+      name: "w",
+      rows: 40,
+      cols: 8,
+      type: "f32" as const,
+      read: async (f: number, n: number) => new Uint8Array(data.buffer, f * 32, n * 32),
+    };
     await expect(devices[0][1].matrix(source)).rejects.toThrow(/w: row 33 holds NaN/);
   });
 
@@ -117,10 +185,20 @@ describe("weights", () => {
   });
 });
 
-describe.each([["in workers", 2], ["on the caller's thread", 0]])("aborting %s", (_, threads) => {
+describe.each([
+  ["in workers", 2],
+  ["on the caller's thread", 0],
+])("aborting %s", (_, threads) => {
   it("is seen within 50 ms and leaves the cache as it was", async () => {
     const device = await WasmDevice.start(threads, "test");
-    const { program } = await everyOp(device, { ...base, D: 2048, F: 8192, heads: 16, kvHeads: 16, headDim: 128 });
+    const { program } = await everyOp(device, {
+      ...base,
+      D: 2048,
+      F: 8192,
+      heads: 16,
+      kvHeads: 16,
+      headDim: 128,
+    });
     const cache = device.cache(program);
     const controller = new AbortController();
     const rows = 60;
@@ -135,7 +213,10 @@ describe.each([["in workers", 2], ["on the caller's thread", 0]])("aborting %s",
       at = performance.now();
       controller.abort();
     }, 3);
-    const outcome = await run.then(() => "finished", (error: Error) => error.name);
+    const outcome = await run.then(
+      () => "finished",
+      (error: Error) => error.name,
+    );
     if (outcome === "AbortError") {
       // The bound of the design is 50 ms; a loaded machine is given ten times that, a whole run takes seconds.
       expect(performance.now() - at).toBeLessThan(500);
@@ -144,6 +225,8 @@ describe.each([["in workers", 2], ["on the caller's thread", 0]])("aborting %s",
     await once(device, program, cache, Int32Array.of(1, 2));
     expect(cache.length).toBe(outcome === "finished" ? rows + 2 : 2);
     await device.close();
-    await expect(device.run(program, { segments: [], ids: new Int32Array(0), outputs: [] })).rejects.toThrow(/closed/);
+    await expect(device.run(program, { segments: [], ids: new Int32Array(0), outputs: [] })).rejects.toThrow(
+      /closed/,
+    );
   });
 });

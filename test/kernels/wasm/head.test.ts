@@ -20,40 +20,66 @@ const everything = (N: number, V: number, k: number): HeadQuery => ({
   entropy: true,
   logits: true,
   targets: { ids: Int32Array.from({ length: N * 2 }, (_, i) => (i * 13) % V), perRow: 2 },
-  sample: { temperature: 0.8, seed: 9, sequences: new Int32Array(N), steps: Int32Array.from({ length: N }, (_, i) => i) },
+  sample: {
+    temperature: 0.8,
+    seed: 9,
+    sequences: new Int32Array(N),
+    steps: Int32Array.from({ length: N }, (_, i) => i),
+  },
 });
 type Formula = Omit<HeadWeights, "matrix" | "vocabSize">;
 
-async function build(device: Device, weight: Float32Array, V: number, D: number, formula: Formula): Promise<HeadWeights> {
+async function build(
+  device: Device,
+  weight: Float32Array,
+  V: number,
+  D: number,
+  formula: Formula,
+): Promise<HeadWeights> {
   return { matrix: await device.matrix(floatSource("head", V, D, weight)), vocabSize: V, ...formula };
 }
 
 describe("the full pass", () => {
-  it.each([[1, 1, 1], [15, 3, 1], [16, 4, 2], [17, 5, 3], [1025, 7, 4], [2500, 33, 65]])(
-    "V=%i D=%i N=%i agrees with the reference in every answer",
-    async (V, D, N) => {
-      const weight = floats(V * D, 1);
-      const hidden = floats(N * D, 2);
-      const formula = { bias: floats(V, 3), scale: 1.5, softcap: 4 };
-      const k = Math.min(V, 9);
-      const expected = await reference.ask(await build(reference, weight, V, D, formula), hidden, everything(N, V, k));
-      for (const device of [wasm, single]) {
-        const head = await build(device, weight, V, D, formula);
-        const got = await device.ask(head, hidden, everything(N, V, k));
-        for (const field of ["logits", "topLogits", "targetLogits", "logSumExp", "entropy", "sampleLogits"] as const)
-          expect(distance(got[field] ?? [], expected[field] ?? []), field).toBeLessThan(2e-5);
-        // Each question alone has the same bits as all together.
-        const top = await device.ask(head, hidden, { ...nothing, topK: k });
-        expect(top.topIds).toEqual(got.topIds);
-        expect(top.topLogits).toEqual(got.topLogits);
-        const sampled = await device.ask(head, hidden, { ...nothing, sample: everything(N, V, k).sample });
-        expect(sampled.sampleIds).toEqual(got.sampleIds);
-        const sum = await device.ask(head, hidden.subarray(0, D), { ...nothing, logSumExp: true });
-        expect(sum.logSumExp?.[0]).toBe(got.logSumExp?.[0]);
-        head.matrix.free();
-      }
-    },
-  );
+  it.each([
+    [1, 1, 1],
+    [15, 3, 1],
+    [16, 4, 2],
+    [17, 5, 3],
+    [1025, 7, 4],
+    [2500, 33, 65],
+  ])("V=%i D=%i N=%i agrees with the reference in every answer", async (V, D, N) => {
+    const weight = floats(V * D, 1);
+    const hidden = floats(N * D, 2);
+    const formula = { bias: floats(V, 3), scale: 1.5, softcap: 4 };
+    const k = Math.min(V, 9);
+    const expected = await reference.ask(
+      await build(reference, weight, V, D, formula),
+      hidden,
+      everything(N, V, k),
+    );
+    for (const device of [wasm, single]) {
+      const head = await build(device, weight, V, D, formula);
+      const got = await device.ask(head, hidden, everything(N, V, k));
+      for (const field of [
+        "logits",
+        "topLogits",
+        "targetLogits",
+        "logSumExp",
+        "entropy",
+        "sampleLogits",
+      ] as const)
+        expect(distance(got[field] ?? [], expected[field] ?? []), field).toBeLessThan(2e-5);
+      // Each question alone has the same bits as all together.
+      const top = await device.ask(head, hidden, { ...nothing, topK: k });
+      expect(top.topIds).toEqual(got.topIds);
+      expect(top.topLogits).toEqual(got.topLogits);
+      const sampled = await device.ask(head, hidden, { ...nothing, sample: everything(N, V, k).sample });
+      expect(sampled.sampleIds).toEqual(got.sampleIds);
+      const sum = await device.ask(head, hidden.subarray(0, D), { ...nothing, logSumExp: true });
+      expect(sum.logSumExp?.[0]).toBe(got.logSumExp?.[0]);
+      head.matrix.free();
+    }
+  });
 
   it.each(["bf16", "f16", "Q8_0", "Q4_0", "Q4_1", "Q5_1", "Q6_K"] as const)("%s weights", async (type) => {
     const V = 1100;
@@ -71,8 +97,13 @@ describe("the full pass", () => {
     expect(distance(b.logSumExp ?? [], a.logSumExp ?? [])).toBeLessThan(type.startsWith("Q") ? 3e-3 : 1e-4);
     // Activations meet integer weights as int16, so near ties may change places; the kernel's own ranks stand.
     const own = (n: number, id: number) =>
-      1 + (b.logits ?? new Float32Array()).subarray(n * (V - 7), (n + 1) * (V - 7)).filter((x) => x > (b.logits?.[n * (V - 7) + id] ?? 0)).length;
-    expect(Array.from(b.targetRanks ?? [])).toEqual(Array.from(query.targets?.ids ?? [], (id, i) => own(i >> 1, id)));
+      1 +
+      (b.logits ?? new Float32Array())
+        .subarray(n * (V - 7), (n + 1) * (V - 7))
+        .filter((x) => x > (b.logits?.[n * (V - 7) + id] ?? 0)).length;
+    expect(Array.from(b.targetRanks ?? [])).toEqual(
+      Array.from(query.targets?.ids ?? [], (id, i) => own(i >> 1, id)),
+    );
   });
 
   it("k = V sorts the whole vocabulary", async () => {
@@ -84,11 +115,20 @@ describe("the full pass", () => {
   });
 
   it("rows that have no distribution are errors", async () => {
-    const head = await build(wasm, new Float32Array(20), 20, 1, { scale: 1, bias: new Float32Array(20).fill(-Infinity) });
-    await expect(wasm.ask(head, Float32Array.of(1), { ...nothing, logSumExp: true })).rejects.toThrow(/every logit is -Infinity/);
-    await expect(wasm.ask(head, Float32Array.of(Number.NaN), { ...nothing, topK: 1 })).rejects.toThrow(/row 0/);
+    const head = await build(wasm, new Float32Array(20), 20, 1, {
+      scale: 1,
+      bias: new Float32Array(20).fill(-Infinity),
+    });
+    await expect(wasm.ask(head, Float32Array.of(1), { ...nothing, logSumExp: true })).rejects.toThrow(
+      /every logit is -Infinity/,
+    );
+    await expect(wasm.ask(head, Float32Array.of(Number.NaN), { ...nothing, topK: 1 })).rejects.toThrow(
+      /row 0/,
+    );
     const huge = await build(wasm, new Float32Array(20).fill(3e38), 20, 1, { scale: 1 });
-    await expect(wasm.ask(huge, Float32Array.of(100), { ...nothing, topK: 1 })).rejects.toThrow(/NaN or \+Infinity/);
+    await expect(wasm.ask(huge, Float32Array.of(100), { ...nothing, topK: 1 })).rejects.toThrow(
+      /NaN or \+Infinity/,
+    );
   });
 });
 
@@ -112,12 +152,20 @@ describe.each(adversarial)("screening, %s", (_, make) => {
         fc.integer({ min: 1, max: 70 }),
         fc.constantFrom(1, 2, 10, 50),
         fc.integer({ min: 1, max: 1e6 }),
-        fc.constantFrom<Formula>({ scale: 1 }, { scale: -2 }, { scale: 0.3, softcap: 5 }, { scale: 30, softcap: 0.5 }),
+        fc.constantFrom<Formula>(
+          { scale: 1 },
+          { scale: -2 },
+          { scale: 0.3, softcap: 5 },
+          { scale: 30, softcap: 0.5 },
+        ),
         fc.boolean(),
         async (V, D, k, seed, formula, withBias) => {
           const weight = floats(V * D, seed).map((x, at) => make(Math.floor(at / D), at % D, x));
           const hidden = floats(D, seed + 1, 3);
-          const head = await build(wasm, weight, V, D, { ...formula, bias: withBias ? floats(V, seed + 2) : undefined });
+          const head = await build(wasm, weight, V, D, {
+            ...formula,
+            bias: withBias ? floats(V, seed + 2) : undefined,
+          });
           const { sample } = everything(1, V, 1);
           const screened = await wasm.ask(head, hidden, { ...nothing, topK: k, sample });
           const full = await wasm.ask(head, hidden, { ...nothing, topK: k, sample, logSumExp: true });
