@@ -33,8 +33,8 @@ describe("the packed tarball", () => {
     const program = `
       import { LinearHead } from "lmhead";
       const head = await LinearHead.random({ vocabSize: 1000, hiddenSize: 16, seed: 1 });
-      const [answer] = await head.ask(new Float32Array(16).fill(1), { topK: 1, logSumExp: true });
-      console.log(Number.isInteger(answer.topK[0].id), Number.isFinite(answer.logSumExp));
+      const answer = await head.ask(new Float32Array(16).fill(1), { topK: 1, logSumExp: true });
+      console.log(Number.isInteger(answer.topK[0].ids[0]), Number.isFinite(answer.logSumExp[0]));
     `;
     const { stdout, stderr } = await run(process.execPath, ["--input-type=module", "-e", program], {
       cwd: tarball.project,
