@@ -1,0 +1,187 @@
+import { Tokenizer as Library } from "@huggingface/tokenizers";
+import { InputError } from "../../errors.js";
+import type { CheckedTokenizer } from "./check.js";
+import { ByteStream, type TextStream, WindowStream } from "./text-stream.js";
+import { type TokenBytes, tokenBytes } from "./token-bytes.js";
+
+/** What a tokenizer is made of; `tokenizerFromFiles` and `tokenizerFromGguf` make it. */
+export interface TokenizerParts {
+  /** The file it comes from, for messages. */
+  readonly name: string;
+  readonly checked: CheckedTokenizer;
+  /** tokenizer_config.json, as far as the library reads it. */
+  readonly config: Readonly<Record<string, unknown>>;
+  readonly bosId?: number;
+  /** Ids after which generation ends. */
+  readonly eosIds: readonly number[];
+  readonly unkId?: number;
+  readonly padId?: number;
+  /** Ids that are special although the tokenizer's own list does not say so. */
+  readonly alsoSpecial?: readonly number[];
+}
+
+export interface EncodeOptions {
+  /** Whether what the tokenizer adds to a text (BOS, EOS) is added. Default true. */
+  readonly addSpecialTokens?: boolean;
+}
+
+export interface DecodeOptions {
+  /** Whether special tokens are left out of the text. Default false. */
+  readonly skipSpecialTokens?: boolean;
+}
+
+export interface StreamOptions extends DecodeOptions {
+  /** Ids that came before, as a prompt's: none of their text is given out, but the space after them is kept. */
+  readonly after?: ArrayLike<number>;
+}
+
+/**
+ * Text to ids and back, by `@huggingface/tokenizers`. Ids are numbers; equal input gives equal ids as Hugging Face's
+ * own tokenizers do.
+ */
+export class Tokenizer {
+  readonly name: string;
+  /** Largest id plus one. */
+  readonly vocabSize: number;
+  readonly bosId: number | undefined;
+  /** Ids after which generation ends: of a Hugging Face folder its eos token, of a GGUF file its whole set. */
+  readonly eosIds: readonly number[];
+  readonly unkId: number | undefined;
+  readonly padId: number | undefined;
+  readonly specialIds: ReadonlySet<number>;
+  /** Whether `encode` puts BOS before a text. */
+  readonly addsBos: boolean;
+  private readonly library: Library;
+  private readonly pieces: readonly (string | undefined)[];
+  private readonly bytes: TokenBytes | undefined;
+  private readonly cleans: boolean;
+
+  /** @throws InputError when the library can't be built from the parts, or can't encode with them. */
+  constructor(parts: TokenizerParts) {
+    const { json, pieces } = parts.checked;
+    this.name = parts.name;
+    this.pieces = pieces;
+    this.vocabSize = pieces.length;
+    this.bosId = parts.bosId;
+    this.eosIds = parts.eosIds;
+    this.unkId = parts.unkId;
+    this.padId = parts.padId;
+    const added = json.added_tokens;
+    this.specialIds = new Set([
+      ...added.filter(({ special }) => special).map(({ id }) => id),
+      ...(parts.alsoSpecial ?? []),
+    ]);
+    this.bytes = tokenBytes(json.decoder, pieces, new Set(added.map(({ id }) => id)));
+    this.cleans = parts.config.clean_up_tokenization_spaces === true;
+    this.library = this.guarded(() => new Library(json, parts.config));
+    // What is malformed deeper down shows here, at loading, and not at the first prompt.
+    const bare = this.encode("a b", { addSpecialTokens: false });
+    const whole = this.encode("a b");
+    this.addsBos = this.bosId !== undefined && whole[0] === this.bosId && whole.length > bare.length;
+  }
+
+  /**
+   * The ids of a text. Lone surrogates are read as U+FFFD; an empty text has no ids but those that are added.
+   * @throws InputError when the tokenizer has no id for a part of the text
+   */
+  encode(text: string, { addSpecialTokens = true }: EncodeOptions = {}): number[] {
+    const whole = text.replace(/\p{Surrogate}/gu, "\uFFFD");
+    const { ids, tokens } = this.guarded(() =>
+      this.library.encode(whole, { add_special_tokens: addSpecialTokens }),
+    );
+    for (let i = 0; i < ids.length; i++)
+      if (!Number.isInteger(ids[i]))
+        throw new InputError(`${this.name}: the vocabulary has no token ${JSON.stringify(tokens[i])}`);
+    return ids;
+  }
+
+  /**
+   * The text of ids. Bytes that are no UTF-8 become U+FFFD.
+   * @throws InputError for an id outside [0, vocabSize)
+   */
+  decode(ids: ArrayLike<number>, { skipSpecialTokens = false }: DecodeOptions = {}): string {
+    const all = Array.from(ids);
+    for (const id of all) this.check(id);
+    const kept = skipSpecialTokens ? all.filter((id) => !this.specialIds.has(id)) : all;
+    if (!this.bytes || this.cleans) return this.libraryDecode(kept, this.cleans);
+    const stream = new ByteStream(this.bytes);
+    let text = "";
+    for (const id of kept) text += stream.push(id);
+    return text + stream.end();
+  }
+
+  /** The tokens as the vocabulary spells them ("▁the", "Ġcat"). */
+  tokens(ids: ArrayLike<number>): string[] {
+    return Array.from(ids, (id) => this.token(id));
+  }
+
+  /** One token as the vocabulary spells it; "" for an id without a token (padding). @throws InputError for no id */
+  token(id: number): string {
+    if (id >= this.vocabSize && Number.isInteger(id)) return "";
+    this.check(id);
+    return this.pieces[id] ?? "";
+  }
+
+  /** One token's text for people: its spaces kept, bytes that are only a part of a character as U+FFFD. */
+  tokenText(id: number): string {
+    const bytes = this.bytesOf(id);
+    if (bytes) return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
+    return this.token(id) === "" ? "" : this.libraryDecode([id], false);
+  }
+
+  /** The bytes of the text that a token stands for. Undefined when they depend on its neighbours (WordPiece). */
+  bytesOf(id: number): Uint8Array | undefined {
+    this.token(id);
+    return this.bytes?.bytesOf(id);
+  }
+
+  /** The id of a token as the vocabulary spells it. */
+  idOf(token: string): number | undefined {
+    const id = this.library.token_to_id(token);
+    return Number.isInteger(id) ? id : undefined;
+  }
+
+  /** Ids to text as they come; see `TextStream`. Ids without a token (padding) have no text. */
+  textStream({ skipSpecialTokens = false, after = [] }: StreamOptions = {}): TextStream {
+    const stream = this.bytes
+      ? new ByteStream(this.bytes)
+      : new WindowStream((ids) =>
+          this.libraryDecode(
+            ids.filter((id) => this.token(id) !== ""),
+            false,
+          ),
+        );
+    const guarded: TextStream = {
+      push: (id) => {
+        this.token(id);
+        return skipSpecialTokens && this.specialIds.has(id) ? "" : stream.push(id);
+      },
+      end: () => stream.end(),
+    };
+    for (let i = 0; i < after.length; i++) guarded.push(after[i]);
+    return guarded;
+  }
+
+  private check(id: number): void {
+    if (!Number.isInteger(id) || id < 0 || id >= this.vocabSize)
+      throw new InputError(
+        `${this.name}: id ${id} is not in the vocabulary; expected 0 to ${this.vocabSize - 1}`,
+      );
+  }
+
+  private libraryDecode(ids: readonly number[], cleans: boolean): string {
+    if (ids.length === 0) return "";
+    return this.guarded(() => this.library.decode([...ids], { clean_up_tokenization_spaces: cleans }));
+  }
+
+  /** The library's errors are about the file that it was given. */
+  private guarded<T>(run: () => T): T {
+    try {
+      return run();
+    } catch (error) {
+      throw new InputError(`${this.name}: the tokenizer can't be used: ${(error as Error).message}`, {
+        cause: error,
+      });
+    }
+  }
+}
