@@ -16,7 +16,7 @@ import { positionsForward } from "./positions.js";
 import { ropeForward } from "./rope.js";
 
 /** What one element of an activation or a norm may cost, in products. */
-const COST = 16;
+const COST = 64;
 
 /**
  * Runs a program op by op. Keys and values are written behind the caches' lengths, which grow only at the very end: a
