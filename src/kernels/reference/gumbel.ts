@@ -35,7 +35,7 @@ const P = [
 ].map(f);
 const LN2_HIGH = f(0.693359375);
 const LN2_LOW = f(-2.1219444e-4);
-const SQRT_HALF = f(0.70710678118654752);
+const SQRT_HALF = f(Math.SQRT1_2);
 
 const bits = new Int32Array(1);
 const float = new Float32Array(bits.buffer);

@@ -1,0 +1,79 @@
+/**
+ * Logits processors as Hugging Face transformers defines them (generation/logits_process.py, 5.23): each changes a row
+ * of logits in place; -Infinity marks a removed token. Arithmetic is float32 where theirs is, sums are float64.
+ */
+
+/**
+ * Each id's logit once: divided by the penalty when it is 0 or more, multiplied when negative.
+ * (RepetitionPenaltyLogitsProcessor; Keskar et al. 2019.)
+ * @param ids prompt and output so far; ids outside the row are an error of the caller
+ */
+export function penalizeRepetition(logits: Float32Array, ids: Iterable<number>, penalty: number): void {
+  for (const id of new Set(ids)) logits[id] = logits[id] < 0 ? logits[id] * penalty : logits[id] / penalty;
+}
+
+/** z / T (TemperatureLogitsWarper). */
+export function applyTemperature(logits: Float32Array, temperature: number): void {
+  if (temperature === 1) return;
+  const t = Math.fround(temperature);
+  for (let i = 0; i < logits.length; i++) logits[i] /= t;
+}
+
+/** Removes what is smaller than the k-th largest logit: tokens equal to it all stay (TopKLogitsWarper). */
+export function filterTopK(logits: Float32Array, k: number): void {
+  if (k >= logits.length) return;
+  const floor = logits.slice().sort()[logits.length - k];
+  for (let i = 0; i < logits.length; i++) if (logits[i] < floor) logits[i] = -Infinity;
+}
+
+/**
+ * Keeps the smallest set of tokens, in falling probability, whose mass reaches p; at least one; equal logits: the lower
+ * id first. (TopPLogitsWarper; Holtzman et al. 2019. HF sorts ties in no promised order.)
+ */
+export function filterTopP(logits: Float32Array, p: number): void {
+  if (p >= 1) return;
+  const probs = softmax(logits);
+  const keep = new Set(nucleus(probs, p));
+  for (let i = 0; i < logits.length; i++) if (!keep.has(i)) logits[i] = -Infinity;
+}
+
+/** Indices of the smallest set of falling probability whose mass reaches p (mass before a kept one < p). */
+export function nucleus(probs: ArrayLike<number>, p: number): number[] {
+  // All that is at or below (1 - p) / V has together at most 1 - p: the rest reaches p without it.
+  const least = (1 - p) / probs.length;
+  let order: number[] = [];
+  for (let i = 0; i < probs.length; i++) if (probs[i] > least * 0.999) order.push(i);
+  if (order.length === 0) order = Array.from({ length: probs.length }, (_, i) => i);
+  order.sort((a, b) => probs[b] - probs[a] || a - b);
+  let mass = 0;
+  let count = 0;
+  while (count < order.length && (count === 0 || mass < p)) mass += probs[order[count++]];
+  return order.slice(0, count);
+}
+
+/** Removes tokens less likely than `minP` times the likeliest (MinPLogitsWarper; Nguyen et al. 2024). */
+export function filterMinP(logits: Float32Array, minP: number): void {
+  if (minP <= 0) return;
+  const top = largest(logits);
+  for (let i = 0; i < logits.length; i++) if (Math.exp(logits[i] - top) < minP) logits[i] = -Infinity;
+}
+
+/** exp(z) / Σ exp(z), float64; every logit -Infinity gives zeros. */
+export function softmax(logits: Float32Array): Float64Array {
+  const top = largest(logits);
+  const out = new Float64Array(logits.length);
+  if (top === -Infinity) return out;
+  let sum = 0;
+  for (let i = 0; i < out.length; i++) {
+    out[i] = Math.exp(logits[i] - top);
+    sum += out[i];
+  }
+  for (let i = 0; i < out.length; i++) out[i] /= sum;
+  return out;
+}
+
+function largest(logits: Float32Array): number {
+  let top = -Infinity;
+  for (const x of logits) if (x > top) top = x;
+  return top;
+}

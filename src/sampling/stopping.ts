@@ -1,0 +1,69 @@
+/** What a stop detector lets through, and whether a stop string has been met. */
+export interface Passed {
+  readonly text: string;
+  readonly stopped: boolean;
+}
+
+/**
+ * Watches streamed text for stop strings. Text that may be the beginning of one is held back until it is clear; the
+ * stop string itself and what follows are never let through. The earliest match ends the text; of matches that begin
+ * at one place any will do, as the text before them is the same.
+ */
+export class StopDetector {
+  private held = "";
+  private done = false;
+  private readonly stops: readonly string[];
+  private readonly longest: number;
+
+  /** @param stops non-empty strings */
+  constructor(stops: readonly string[]) {
+    this.stops = stops;
+    this.longest = Math.max(0, ...stops.map((stop) => stop.length));
+  }
+
+  /** Takes more text; gives what is certain not to belong to a stop string. */
+  push(text: string): Passed {
+    if (this.done) return { text: "", stopped: true };
+    this.held += text;
+    let first = -1;
+    for (const stop of this.stops) {
+      const at = this.held.indexOf(stop);
+      if (at >= 0 && (first < 0 || at < first)) first = at;
+    }
+    if (first >= 0 && !this.beginsBefore(first)) {
+      this.done = true;
+      const passed = this.held.slice(0, first);
+      this.held = "";
+      return { text: passed, stopped: true };
+    }
+    const keep = this.openFrom();
+    const passed = this.held.slice(0, keep);
+    this.held = this.held.slice(keep);
+    return { text: passed, stopped: false };
+  }
+
+  /** The text that was held back; the stream has ended, so it is no stop string. */
+  end(): string {
+    if (this.done) return "";
+    this.done = true;
+    for (const stop of this.stops) {
+      const at = this.held.indexOf(stop);
+      if (at >= 0) this.held = this.held.slice(0, at);
+    }
+    return this.held;
+  }
+
+  /** Whether a longer stop string, begun before `at`, may still be completed. */
+  private beginsBefore(at: number): boolean {
+    return this.openFrom() < at;
+  }
+
+  /** First index from which the held text may grow into a stop string; its length when there is none. */
+  private openFrom(): number {
+    for (let i = Math.max(0, this.held.length - this.longest + 1); i < this.held.length; i++) {
+      const tail = this.held.slice(i);
+      if (this.stops.some((stop) => stop.length > tail.length && stop.startsWith(tail))) return i;
+    }
+    return this.held.length;
+  }
+}
