@@ -121,8 +121,8 @@ export function addModelOptions(command: Command): Command {
     .addOption(
       option(
         "--threads <n>",
-        "threads (default: one for each processor core)",
-        wholeNumber("--threads", { min: 1, max: 256 }),
+        "threads (default: one for each core, at most 8)",
+        wholeNumber("--threads", { min: 1, max: 64 }),
       ),
     )
     .addOption(

@@ -1,6 +1,7 @@
 import { Command, Option } from "commander";
 import { InputError } from "../../errors.js";
-import type { Distribution, LanguageModel } from "../../node.js";
+import { type Distribution, idsOf } from "../../head/distribution.js";
+import { ProcessedDistribution } from "../../sampling/processed.js";
 import { explain } from "../explain.js";
 import { type Loaded, withModel } from "../load.js";
 import {
@@ -91,63 +92,77 @@ JSON: { "promptIds", "logSumExp", "entropy" (nats), "top": [{ "id", "token", "lo
 
 async function run({ model }: Loaded, prompt: Prompt, flags: Flags, signal: AbortSignal): Promise<void> {
   const promptIds = model.promptIds(prompt);
-  const { vocabSize } = model.info();
+  const { vocabSize } = model.head;
   if (flags.top > vocabSize)
     throw new InputError(
       `--top: expected from 1 to ${vocabSize}, the size of the vocabulary, got ${flags.top}`,
     );
   const next = await model.next({ ids: promptIds }, { signal });
-  const sampling = samplingOf(flags);
-  const processed = Object.keys(sampling).length > 0 ? await next.processed(sampling) : undefined;
-  const top: TopRow[] = (await next.top(flags.top)).map(({ id, token, logit, logProb, prob }) => ({
-    id,
-    token,
-    logit,
-    logProb,
-    prob,
-    ...(processed && { processedLogProb: processed.logProb(id), processedProb: processed.prob(id) }),
-  }));
-  const logSumExp = await next.logSumExp();
-  const entropy = await next.entropy();
-  const of: OfRow[] = [];
-  for (const text of flags.of ?? []) of.push(await answerOf(model, next, promptIds, text, signal));
+  const answer = await askNext(next, promptIds, flags);
+  const { logSumExp, entropy, top } = answer;
+  const of = await answersOf(next, flags.of ?? []);
   const out = process.stdout;
   const colour = colours(out);
   if (flags.json) out.write(`${json({ promptIds, logSumExp, entropy, top, of })}\n`);
   else if (flags.explain) {
     const { hidden, layers } = await model.hidden({ ids: promptIds }, { layers: [0], signal });
-    const tokens = promptIds.map((id) => model.token(id));
-    const text = typeof prompt === "string" ? prompt : undefined;
-    const logits = await next.logits();
-    const facts = { text, ids: promptIds, tokens, info: model.info(), vectors: layers.get(0)!, hidden };
-    out.write(`${explain({ ...facts, logits, logSumExp, entropy, top }, colour)}\n`);
-    if (of.length > 0) out.write(`\n${ofTable(of)}\n`);
-  } else {
-    out.write(`${topTable(top, out.columns ?? 80, colour)}\n`);
-    if (of.length > 0) out.write(`\n${ofTable(of)}\n`);
+    const facts = {
+      text: typeof prompt === "string" ? prompt : undefined,
+      ids: promptIds,
+      tokens: promptIds.map((id) => next.context.text?.tokenText(id) ?? ""),
+      info: model.info(),
+      vectors: layers.get(0)!,
+      hidden,
+      logits: await next.logits(),
+    };
+    out.write(`${explain({ ...facts, logSumExp, entropy, top }, colour)}\n`);
+  } else out.write(`${topTable(top, out.columns ?? 80, colour)}\n`);
+  if (!flags.json && of.length > 0) out.write(`\n${ofTable(of)}\n`);
+  if (!flags.json && !flags.explain)
     out.write(`\nlog-sum-exp ${fixed(logSumExp, 4)}, entropy ${fixed(entropy, 4)} nats\n`);
-  }
 }
 
-/** The log-probability of a whole text after the prompt: of one id from the distribution, of several by the chain rule. */
-async function answerOf(
-  model: LanguageModel,
+/** Top, log-sum-exp and entropy in one pass over the vocabulary; the processed fields when options ask for them. */
+async function askNext(
   next: Distribution,
   promptIds: number[],
-  text: string,
-  signal: AbortSignal,
-): Promise<OfRow> {
-  const ids = model.tokenizer.encode(text, { addSpecial: false });
-  if (ids.length === 1)
-    return { text, ids, logProb: await next.logProb(ids[0]), rank: await next.rank(ids[0]) };
-  const length = promptIds.length + ids.length - 1;
-  if (length > model.maxPositions)
-    throw new InputError(
-      `--of "${text}": the prompt and this text take ${length} positions, the model has ${model.maxPositions}; shorten one`,
-    );
-  const { tokens } = await model.score({ ids: [...promptIds, ...ids] }, { signal });
-  const logProb = tokens.slice(promptIds.length).reduce((sum, token) => sum + (token.logProb ?? 0), 0);
-  return { text, ids, logProb, rank: null };
+  flags: Flags,
+): Promise<{ logSumExp: number; entropy: number; top: TopRow[] }> {
+  const answer = await next.head.ask(next.hidden, { topK: flags.top, logSumExp: true, entropy: true });
+  const [logSumExp] = answer.logSumExp;
+  const [{ ids, logits }] = answer.topK;
+  const sampling = samplingOf(flags);
+  const processed =
+    Object.keys(sampling).length > 0 ? await ProcessedDistribution.of(next, sampling, promptIds) : undefined;
+  const top: TopRow[] = [];
+  for (const [i, id] of ids.entries()) {
+    const logProb = logits[i] - logSumExp;
+    const raw = {
+      id,
+      token: next.context.text?.tokenText(id) ?? "",
+      logit: logits[i],
+      logProb,
+      prob: Math.exp(logProb),
+    };
+    if (!processed) top.push(raw);
+    else {
+      const processedLogProb = await processed.logProb(id);
+      top.push({ ...raw, processedLogProb, processedProb: Math.exp(processedLogProb) });
+    }
+  }
+  return { logSumExp, entropy: answer.entropy[0], top };
+}
+
+/** Each text after the prompt: one token from the distribution, several by the chain rule. */
+async function answersOf(next: Distribution, texts: readonly string[]): Promise<OfRow[]> {
+  const rows: OfRow[] = [];
+  for (const text of texts) {
+    const ids = idsOf(text, next.context.text);
+    const one = ids.length === 1 ? ids[0] : undefined;
+    const logProb = await next.logProb(one ?? text);
+    rows.push({ text, ids, logProb, rank: one === undefined ? null : await next.rank(one) });
+  }
+  return rows;
 }
 
 /** The likeliest tokens with bars relative to the likeliest; `columns` is the terminal's width. */

@@ -123,6 +123,9 @@ function tokenTable(tokens: readonly ScoredToken[]): string {
 
 /** The summary: tokens predicted, sum, perplexity, bits per byte. */
 export function scoreLine({ count, sum, perplexity, bitsPerByte }: Score): string {
-  const figures = `sum ${fixed(sum, 4)} nats, perplexity ${fixed(perplexity, 4)}, ${fixed(bitsPerByte, 4)} bits per byte`;
-  return `${count} tokens predicted, ${figures}`;
+  const mean = [
+    ...(perplexity === null ? [] : [`perplexity ${fixed(perplexity, 4)}`]),
+    ...(bitsPerByte === null ? [] : [`${fixed(bitsPerByte, 4)} bits per byte`]),
+  ];
+  return [`${count} tokens predicted`, `sum ${fixed(sum, 4)} nats`, ...mean].join(", ");
 }
