@@ -9,16 +9,16 @@ export interface UploadOptions {
 }
 
 /** Every matrix that a body reads, each once (layers may share weights), in the order in which they are uploaded. */
-export function bodySources(spec: BodySpec): MatrixSource[] {
-  const sources = new Set<MatrixSource>();
-  if (spec.positions) sources.add(spec.positions.table);
+export function bodyMatrices<W>(spec: BodySpec<W>): W[] {
+  const matrices = new Set<W>();
+  if (spec.positions) matrices.add(spec.positions.table);
   for (const { attention, mlp } of spec.layers) {
-    for (const { weight } of attention.qkv) sources.add(weight);
-    sources.add(attention.output.weight);
-    if (mlp.gate) sources.add(mlp.gate.weight);
-    sources.add(mlp.up.weight).add(mlp.down.weight);
+    for (const { weight } of attention.qkv) matrices.add(weight);
+    matrices.add(attention.output.weight);
+    if (mlp.gate) matrices.add(mlp.gate.weight);
+    matrices.add(mlp.up.weight).add(mlp.down.weight);
   }
-  return [...sources];
+  return [...matrices];
 }
 
 /**
@@ -33,7 +33,7 @@ export async function uploadBody(
 ): Promise<BodySpec<Matrix>> {
   const placed = new Map<MatrixSource, Matrix>();
   try {
-    for (const source of bodySources(spec)) {
+    for (const source of bodyMatrices(spec)) {
       const matrix = await device.matrix(source, options.signal);
       placed.set(source, matrix);
       options.onMatrix?.(matrix);

@@ -1,4 +1,4 @@
-import { Fields } from "../body/families/fields.js";
+import type { Fields } from "../body/families/fields.js";
 import { InputError } from "../errors.js";
 import type { Tokenizer } from "./tokenizer/tokenizer.js";
 import type { GenerateOptions } from "./types.js";
@@ -36,9 +36,10 @@ function generationDefaults(fields: Fields): GenerateOptions {
   const defaults: { -readonly [K in keyof GenerateOptions]: GenerateOptions[K] } = {};
   if (fields.has("max_new_tokens")) defaults.maxNewTokens = fields.whole("max_new_tokens");
   if (fields.has("repetition_penalty")) defaults.repetitionPenalty = fields.positive("repetition_penalty");
-  // transformers ignores the other fields unless the file asks for samples.
-  if (!fields.flag("do_sample", false)) return { ...defaults, greedy: true };
-  defaults.greedy = false;
+  if (!fields.has("do_sample")) return defaults;
+  defaults.greedy = !fields.flag("do_sample", false);
+  // transformers ignores the other fields when the file does not ask for samples.
+  if (defaults.greedy) return defaults;
   if (fields.has("temperature")) defaults.temperature = fields.positive("temperature");
   if (fields.has("top_k")) defaults.topK = fields.whole("top_k", { min: 0 });
   if (fields.has("top_p")) defaults.topP = share(fields, "top_p");

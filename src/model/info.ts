@@ -1,5 +1,5 @@
-import { bodySources } from "../body/upload.js";
 import type { ModelSpec, NormSpec } from "../body/spec.js";
+import { bodyMatrices } from "../body/upload.js";
 import { BLOCKS, type StoredType } from "../kernels/format.js";
 import type { Checkpoint } from "./formats/checkpoint.js";
 import type { ModelInfo } from "./types.js";
@@ -35,7 +35,7 @@ export function countParameters(spec: ModelSpec, tied: boolean): Parameters {
   }
   let parameters = vocabulary;
   for (const vector of vectors) parameters += vector.length;
-  for (const matrix of bodySources(body)) parameters += matrix.rows * matrix.cols;
+  for (const matrix of bodyMatrices(body)) parameters += matrix.rows * matrix.cols;
   return {
     parameters,
     vocabularyParameters: vocabulary,
@@ -54,12 +54,4 @@ export function storedFormats(checkpoint: Checkpoint): ModelInfo["formats"] {
     formats.set(type, entry);
   }
   return [...formats].map(([type, entry]) => ({ type, ...entry })).sort((a, b) => b.bytes - a.bytes);
-}
-
-/** The head's formula in characters: "30·tanh((x·Wᵀ + b) / 30)". */
-export function headFormula({ head }: Pick<ModelSpec, "head">): string {
-  const sum = head.bias ? "x·Wᵀ + b" : "x·Wᵀ";
-  const product = head.scale === 1 ? sum : `${head.scale}·${head.bias ? `(${sum})` : sum}`;
-  if (head.softcap === undefined) return product;
-  return `${head.softcap}·tanh(${head.bias && head.scale === 1 ? `(${product})` : product} / ${head.softcap})`;
 }

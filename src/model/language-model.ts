@@ -1,4 +1,16 @@
+import { bodyMatrices } from "../body/upload.js";
+import { checkFields, InputError } from "../errors.js";
+import { Distribution } from "../head/distribution.js";
+import type { LinearHead } from "../head/linear.js";
 import type { Device } from "../kernels/device.js";
+import type { Embedding } from "../vocab/embedding.js";
+import { collect, generate, planGeneration } from "./generate.js";
+import { loadModel, type ModelParts } from "./load.js";
+import { promptIds } from "./prompt.js";
+import type { Runner } from "./runner.js";
+import { score } from "./score.js";
+import { Session } from "./session.js";
+import type { Tokenizer } from "./tokenizer/tokenizer.js";
 import type {
   CallOptions,
   Generated,
@@ -6,69 +18,209 @@ import type {
   HiddenOptions,
   HiddenStates,
   LoadOptions,
+  ModelFiles,
   ModelInfo,
-  ModelLocation,
   Piece,
   Prompt,
   Score,
   ScoreOptions,
 } from "./types.js";
 
-const unwritten = (): never => {
-  throw new Error("skeleton: the body of this method has not landed yet");
-};
-
-/** Skeleton of the final class: the signatures are the contract. `Distribution`, `LinearHead`, `Tokenizer` as they land. */
+/**
+ * A language model: tokenizer, embedding, body and head, loaded onto a device. Every method that computes is a promise
+ * and takes an `AbortSignal`; calls are queued on the device in the order in which they were made.
+ */
 export class LanguageModel {
-  static async load(_path: ModelLocation, _options: LoadOptions = {}): Promise<LanguageModel> {
-    return unwritten();
+  readonly name: string;
+  /** Undefined when the files have none: then prompts are ids. */
+  readonly tokenizer: Tokenizer | undefined;
+  /** The head's own asks, about any hidden states. */
+  readonly head: LinearHead;
+  readonly embedding: Embedding;
+  readonly device: Device;
+  /** What generation_config.json says; `generate` goes by it where no option says otherwise. */
+  readonly generationDefaults: GenerateOptions;
+  readonly eosIds: readonly number[];
+  /** Milliseconds that loading took. */
+  readonly loadMs: number;
+  private readonly runner: Runner;
+  private readonly parts: ModelParts;
+  private closed: Promise<void> | undefined;
+
+  /** From parts that `loadModel` made; `LanguageModel.load` is the way to a model. */
+  constructor(parts: ModelParts) {
+    this.parts = parts;
+    this.runner = parts.runner;
+    this.name = parts.name;
+    this.tokenizer = parts.tokenizer;
+    this.head = parts.head;
+    this.embedding = parts.runner.embedding;
+    this.device = parts.device;
+    this.generationDefaults = parts.generation.defaults;
+    this.eosIds = parts.generation.eosIds;
+    this.loadMs = parts.loadMs;
   }
-  declare readonly name: string;
-  /** Undefined when the checkpoint has none. */
-  declare readonly tokenizer: unknown;
-  declare readonly head: unknown;
-  declare readonly embedding: unknown;
-  declare readonly device: Device;
+
+  /**
+   * Loads a Hugging Face folder (config.json, safetensors, tokenizer.json) or a GGUF file. In Node a path is enough.
+   * @throws InputError for anything wrong with the files or options, or a model that does not fit
+   */
+  static async load(files: ModelFiles, options: LoadOptions = {}): Promise<LanguageModel> {
+    return new LanguageModel(await loadModel(files, options));
+  }
+
   /** Context length. */
-  declare readonly maxPositions: number;
-  /** What generation_config.json says; `generate` uses it where no option says otherwise. */
-  declare readonly generationDefaults: GenerateOptions;
-  /** Milliseconds that `load` took. */
-  declare readonly loadMs: number;
+  get maxPositions(): number {
+    return this.runner.maxPositions;
+  }
+
+  /** Facts about the model, its vocabulary and where it runs. */
   info(): ModelInfo {
-    return unwritten();
+    return { ...this.parts.facts, memory: this.device.memory, device: this.device.description };
   }
-  /** Ids with what the tokenizer adds (BOS by its config). */
-  encode(_text: string): number[] {
-    return unwritten();
+
+  /** Ids of a text, with what the tokenizer adds (BOS by its config). @throws InputError without a tokenizer */
+  encode(text: string): number[] {
+    return this.needTokenizer().encode(text);
   }
-  /** Text of ids. */
-  decode(_ids: ArrayLike<number>): string {
-    return unwritten();
+
+  /** Text of ids, special tokens included. @throws InputError without a tokenizer, or for an unknown id */
+  decode(ids: ArrayLike<number>): string {
+    return this.needTokenizer().decode(ids);
   }
-  /** A prompt's ids, checked: not empty, in range, no longer than the context. @throws InputError */
-  promptIds(_input: Prompt): number[] {
-    return unwritten();
+
+  /** One token's text for people; "" when nobody knows it. */
+  token(id: number): string {
+    return this.tokenizer?.tokenText(id) ?? "";
   }
-  hidden(_input: Prompt, _options: HiddenOptions = {}): Promise<HiddenStates> {
-    return unwritten();
+
+  /**
+   * A prompt's ids: text by the tokenizer with what it adds, `{ ids }` as they are.
+   * @throws InputError for an empty prompt, an id outside the vocabulary, or more tokens than the context holds
+   */
+  promptIds(input: Prompt): number[] {
+    return this.ids(input, this.maxPositions);
   }
-  /** Distribution after a prompt (`Distribution` of src/head); an array of prompts gives an array, in one packed call. */
-  next(_input: Prompt, _options?: CallOptions): Promise<unknown>;
-  next(_input: readonly Prompt[], _options?: CallOptions): Promise<unknown[]>;
-  next(_input: Prompt | readonly Prompt[], _options: CallOptions = {}): Promise<unknown> {
-    return unwritten();
+
+  /** Hidden states of a prompt's tokens, and of the layers asked for. @throws InputError, AbortError */
+  async hidden(input: Prompt, options: HiddenOptions = {}): Promise<HiddenStates> {
+    checkFields("hidden", options, ["layers", "signal"]);
+    const ids = this.promptIds(input);
+    const last = this.runner.body.layers.length;
+    const asked = options.layers ?? [];
+    const layers = asked === "all" ? Array.from({ length: last + 1 }, (_, l) => l) : [...new Set(asked)];
+    for (const layer of layers)
+      if (!Number.isInteger(layer) || layer < 0 || layer > last)
+        throw new InputError(`layers: expected whole numbers from 0 to ${last}, got ${layer}`);
+    const cache = this.runner.cache();
+    try {
+      const [fed] = await this.runner.run([{ cache, ids }], { rows: "all", layers, signal: options.signal });
+      return { ids, ...fed };
+    } finally {
+      cache.free();
+    }
   }
-  generate(_input: Prompt, _options: GenerateOptions = {}): AsyncGenerator<Piece> {
-    return unwritten();
+
+  /** What comes after a prompt; of several prompts, of any lengths, in one packed call. @throws InputError, AbortError */
+  next(input: Prompt, options?: CallOptions): Promise<Distribution>;
+  next(input: readonly Prompt[], options?: CallOptions): Promise<Distribution[]>;
+  async next(
+    input: Prompt | readonly Prompt[],
+    options: CallOptions = {},
+  ): Promise<Distribution | Distribution[]> {
+    checkFields("next", options, ["signal"]);
+    const isList = (given: Prompt | readonly Prompt[]): given is readonly Prompt[] => Array.isArray(given);
+    const prompts = isList(input) ? input : [input];
+    const feeds = prompts
+      .map((prompt) => this.promptIds(prompt))
+      .map((ids) => ({ ids, cache: this.runner.cache() }));
+    try {
+      const fed = await this.runner.run(feeds, { signal: options.signal });
+      const distributions = fed.map(({ hidden }, i) => this.distribution(hidden, feeds[i].ids));
+      return isList(input) ? distributions : distributions[0];
+    } finally {
+      for (const { cache } of feeds) cache.free();
+    }
   }
-  generateAll(_input: Prompt, _options: GenerateOptions = {}): Promise<Generated> {
-    return unwritten();
+
+  /**
+   * Tokens after a prompt, as they come. Greedy or sampled by `options` and, where they say nothing, by the model's
+   * generation config; with neither a sample at temperature 1. The same seed gives the same text.
+   * @throws InputError; AbortError when `signal` fires
+   */
+  generate(input: Prompt, options: GenerateOptions = {}): AsyncGenerator<Piece, void, undefined> {
+    const plan = planGeneration(options, this.generationDefaults);
+    const { runner, head, tokenizer, eosIds } = this;
+    return generate({ runner, head, tokenizer, eosIds }, this.promptIds(input), plan);
   }
-  score(_input: Prompt, _options: ScoreOptions = {}): Promise<Score> {
-    return unwritten();
+
+  /** All of a generation at once; an abort gives what there was, with finishReason "abort". @throws InputError */
+  async generateAll(input: Prompt, options: GenerateOptions = {}): Promise<Generated> {
+    const ids = this.promptIds(input);
+    return collect(this.generate({ ids }, options), ids);
   }
+
+  /** Log-probability and rank of each token of a text of any length. @throws InputError, AbortError */
+  score(input: Prompt, options: ScoreOptions = {}): Promise<Score> {
+    return score(this.runner, this.head, this.tokenizer, this.ids(input, undefined), options);
+  }
+
+  /** An empty sequence with its cache; `close` it after use. */
+  session(): Session {
+    return Session.start(this.runner);
+  }
+
+  /** Gives the weights' memory back, and ends the device when the model opened it. Twice is as good as once. */
   close(): Promise<void> {
-    return unwritten();
+    this.closed ??= this.end();
+    return this.closed;
+  }
+
+  private async end(): Promise<void> {
+    if (this.parts.ownsDevice) return this.device.close();
+    const matrices = [
+      this.embedding.vocab.matrix,
+      this.head.weights.matrix,
+      ...bodyMatrices(this.runner.body),
+    ];
+    for (const matrix of new Set(matrices)) matrix.free();
+  }
+
+  private needTokenizer(): Tokenizer {
+    if (this.tokenizer) return this.tokenizer;
+    throw new InputError(`${this.name}: has no tokenizer: give ids`);
+  }
+
+  private ids(input: Prompt, maxPositions: number | undefined): number[] {
+    const { tokenizer } = this;
+    return promptIds(input, {
+      encode: tokenizer && ((text) => tokenizer.encode(text)),
+      vocabSize: this.head.vocabSize,
+      maxPositions,
+    });
+  }
+
+  private distribution(hidden: Float32Array, ids: readonly number[]): Distribution {
+    const { tokenizer } = this;
+    const text = tokenizer && {
+      encode: (text: string) => tokenizer.encode(text, { addSpecialTokens: false }),
+      tokenText: (id: number) => tokenizer.tokenText(id),
+    };
+    return new Distribution(this.head, hidden, {
+      text,
+      continuation: (more) => this.continuation(ids, more),
+    });
+  }
+
+  /** Log-probabilities of `more`, each after `ids` and those before it. */
+  private async continuation(ids: readonly number[], more: readonly number[]): Promise<number[]> {
+    const all = [...ids, ...more];
+    // The last token is predicted, but not read.
+    if (all.length > this.maxPositions + 1)
+      throw new InputError(
+        `the prompt and the text after it have ${all.length} tokens; the model's context holds ${this.maxPositions}`,
+      );
+    const { tokens } = await this.score({ ids: all });
+    return tokens.slice(ids.length).map(({ logProb }) => logProb!);
   }
 }

@@ -33,7 +33,8 @@ export function promptIds(prompt: Prompt, rules: PromptRules): number[] {
 }
 
 function encoded(text: string, { encode }: PromptRules): number[] {
-  if (!encode) throw new InputError('the model has no tokenizer: give ids, as { ids: [1, 2, 3] } or --ids "1 2 3"');
+  if (!encode)
+    throw new InputError('the model has no tokenizer: give ids, as { ids: [1, 2, 3] } or --ids "1 2 3"');
   // A tokenizer may make one id (BOS) of nothing; whoever means that says { ids }.
   const ids = text === "" ? [] : encode(text);
   if (ids.length === 0) throw new InputError("the prompt is empty: give at least one token");

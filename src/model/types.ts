@@ -1,17 +1,8 @@
 import type { Device } from "../kernels/device.js";
 import type { StoredType } from "../kernels/format.js";
+import type { SamplingOptions } from "../sampling/options.js";
 import type { ByteSource, FileSet } from "./formats/checkpoint.js";
 
-/** Sampling options come from src/sampling when it lands. */
-export interface SamplingOptions {
-  readonly greedy?: boolean;
-  readonly temperature?: number;
-  readonly topK?: number;
-  readonly topP?: number;
-  readonly minP?: number;
-  readonly repetitionPenalty?: number;
-  readonly seed?: number;
-}
 /** What `LanguageModel.load` does, for a progress line. `done` and `total` are bytes for "weights". */
 export interface Progress {
   readonly stage: "open" | "weights" | "ready";
@@ -116,7 +107,9 @@ export interface Generated {
 
 /** Options of `score`. */
 export interface ScoreOptions extends CallOptions {
-  /** Positions of a window, from 2 to the model's context (default). */
+  /**
+   * Tokens of a window, from 2 to the model's context + 1 (default): the last one is predicted, but not read.
+   */
   readonly window?: number;
   /** Tokens by which windows advance, from 1 to `window` - 1; default: half of the window. */
   readonly stride?: number;
@@ -136,10 +129,10 @@ export interface Score {
   readonly sum: number;
   /** Tokens predicted: all but the first. */
   readonly count: number;
-  /** exp(-sum / count). */
-  readonly perplexity: number;
-  /** -sum / ln 2 over the UTF-8 bytes of the predicted text. */
-  readonly bitsPerByte: number;
+  /** exp(-sum / count); null when nothing was predicted (a text of one token). */
+  readonly perplexity: number | null;
+  /** -sum / ln 2 over the UTF-8 bytes of the predicted text; null when it has none. */
+  readonly bitsPerByte: number | null;
 }
 
 /** Facts about a loaded model. */
@@ -170,7 +163,7 @@ export interface ModelInfo {
   readonly tied: boolean;
   /** How that was found, in a sentence. */
   readonly howTied: string;
-  /** The head's formula: "softcap(30, x·Wᵀ)". */
+  /** The head's formula: "30 · tanh((h·Wᵀ) / 30)". */
   readonly head: string;
   /** The stored formats of matrices: how many, and the bytes they take in the file. Vectors count as "f32". */
   readonly formats: readonly {

@@ -1,0 +1,173 @@
+import { AbortError, checkFields, InputError } from "../errors.js";
+import type { LinearHead } from "../head/linear.js";
+import { SAMPLING_FIELDS, type Sampling, samplingOf } from "../sampling/options.js";
+import { StopDetector } from "../sampling/stopping.js";
+import { type Chosen, nextToken } from "./next-token.js";
+import type { Runner } from "./runner.js";
+import { Session } from "./session.js";
+import type { Tokenizer } from "./tokenizer/tokenizer.js";
+import type { FinishReason, Generated, GenerateOptions, Piece } from "./types.js";
+
+const DEFAULT_NEW_TOKENS = 128;
+
+/** What generation needs of a model. */
+export interface Generator {
+  readonly runner: Runner;
+  readonly head: LinearHead;
+  readonly tokenizer: Tokenizer | undefined;
+  readonly eosIds: readonly number[];
+}
+
+/** Checked options, every default filled in. */
+export interface GeneratePlan {
+  readonly sampling: Sampling;
+  readonly maxNewTokens: number;
+  readonly ignoreEos: boolean;
+  readonly stops: readonly string[];
+  readonly alternatives: number;
+  readonly rank: boolean;
+  readonly sequence: number;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Options with what a model's generation config says where they say nothing. Who asks for a temperature, a filter or a
+ * seed asks for a sample: a config's `do_sample: false` does not hold against it.
+ * @throws InputError for an unknown option or one out of its range
+ */
+export function planGeneration(options: GenerateOptions, defaults: GenerateOptions): GeneratePlan {
+  const fields = ["maxNewTokens", "ignoreEos", "stop", "alternatives", "rank", "sequence", "signal"];
+  checkFields("generate", options, [...SAMPLING_FIELDS, ...fields]);
+  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+  const samples = ["temperature", "topK", "topP", "minP", "seed"].some((field) => field in given);
+  const merged: GenerateOptions = { ...defaults, ...(samples && { greedy: false }), ...given };
+  const { maxNewTokens = DEFAULT_NEW_TOKENS, ignoreEos = false, stop = [], rank = false } = merged;
+  const { alternatives = 0, sequence = 0 } = merged;
+  whole("maxNewTokens", maxNewTokens, 1);
+  whole("alternatives", alternatives, 0);
+  whole("sequence", sequence, 0);
+  const stops = typeof stop === "string" ? [stop] : stop;
+  if (!Array.isArray(stops) || !stops.every((text) => typeof text === "string" && text !== ""))
+    throw new InputError("stop: expected a string or strings, none of them empty");
+  const sampling = samplingOf(Object.fromEntries(SAMPLING_FIELDS.map((field) => [field, merged[field]])));
+  return { sampling, maxNewTokens, ignoreEos, stops, alternatives, rank, sequence, signal: merged.signal };
+}
+
+function whole(name: string, value: number, min: number): void {
+  if (!Number.isInteger(value) || value < min || value > 2 ** 31 - 1)
+    throw new InputError(
+      `${name}: expected a whole number from ${min}, got ${JSON.stringify(value) ?? value}`,
+    );
+}
+
+/**
+ * Tokens after a prompt, one by one. The last piece has a `finishReason`; an abort throws.
+ * @throws AbortError, InputError
+ */
+export async function* generate(
+  model: Generator,
+  promptIds: readonly number[],
+  plan: GeneratePlan,
+): AsyncGenerator<Piece, void, undefined> {
+  const { tokenizer } = model;
+  const { signal } = plan;
+  if (plan.stops.length > 0 && !tokenizer)
+    throw new InputError("stop: the model has no tokenizer, so there is no text in which to find it");
+  const text = new GeneratedText(tokenizer, promptIds, plan.stops);
+  const session = Session.start(model.runner);
+  const context = [...promptIds];
+  try {
+    let hidden = await session.feed(promptIds, { signal });
+    for (let step = 0; ; step++) {
+      const place = { sequence: plan.sequence, step, context };
+      const chosen = await nextToken(model.head, hidden, plan.sampling, place, plan, signal);
+      const { id } = chosen;
+      context.push(id);
+      const atEnd = !plan.ignoreEos && model.eosIds.includes(id);
+      // An end token ends the text and is no part of it.
+      const { stopped, text: certain } = atEnd ? { stopped: false, text: "" } : text.push(id);
+      let finishReason: FinishReason | undefined;
+      if (atEnd) finishReason = "eos";
+      else if (stopped) finishReason = "stop";
+      else if (step + 1 >= plan.maxNewTokens || session.room === 0) finishReason = "length";
+      const rest = finishReason === undefined || stopped ? undefined : text.end();
+      // A stop string may be completed by what waited for the end.
+      if (rest?.stopped && finishReason === "length") finishReason = "stop";
+      yield piece(chosen, certain + (rest?.text ?? ""), finishReason, tokenizer);
+      if (finishReason !== undefined) return;
+      hidden = await session.feed([id], { signal });
+    }
+  } finally {
+    session.close();
+  }
+}
+
+function piece(
+  { alternatives, ...chosen }: Chosen,
+  text: string,
+  finishReason: FinishReason | undefined,
+  tokenizer: Tokenizer | undefined,
+): Piece {
+  const listed = alternatives?.map(({ id, logProb }) => ({
+    id,
+    token: tokenizer?.tokenText(id) ?? "",
+    logProb,
+  }));
+  return {
+    ...chosen,
+    text,
+    ...(listed && { alternatives: listed }),
+    ...(finishReason !== undefined && { finishReason }),
+  };
+}
+
+/** New ids to text: whole characters only, and nothing of a stop string. */
+class GeneratedText {
+  private readonly stream;
+  private readonly stop: StopDetector;
+
+  constructor(tokenizer: Tokenizer | undefined, promptIds: readonly number[], stops: readonly string[]) {
+    this.stream = tokenizer?.textStream({ skipSpecialTokens: true, after: promptIds });
+    this.stop = new StopDetector(stops);
+  }
+
+  push(id: number): { readonly text: string; readonly stopped: boolean } {
+    return this.stop.push(this.stream?.push(id) ?? "");
+  }
+
+  end(): { readonly text: string; readonly stopped: boolean } {
+    const { text, stopped } = this.stop.push(this.stream?.end() ?? "");
+    return { text: text + this.stop.end(), stopped };
+  }
+}
+
+/** Runs a generation to its end; an abort ends it with what there is. */
+export async function collect(
+  pieces: AsyncIterable<Piece>,
+  promptIds: readonly number[],
+): Promise<Generated> {
+  const ids: number[] = [];
+  const logProbs: number[] = [];
+  let text = "";
+  let finishReason: FinishReason = "abort";
+  const start = performance.now();
+  let first: number | undefined;
+  try {
+    for await (const piece of pieces) {
+      first ??= performance.now();
+      ids.push(piece.id);
+      logProbs.push(piece.logProb);
+      text += piece.text;
+      if (piece.finishReason) finishReason = piece.finishReason;
+    }
+  } catch (error) {
+    if (!(error instanceof AbortError)) throw error;
+  }
+  const end = performance.now();
+  const timing = {
+    prefillMs: (first ?? end) - start,
+    decodeMs: end - (first ?? end),
+    decodeTokens: Math.max(0, ids.length - 1),
+  };
+  return { promptIds: [...promptIds], ids, text, logProbs, finishReason, timing };
+}

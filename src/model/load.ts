@@ -1,0 +1,168 @@
+import { bodyMatrices, uploadBody } from "../body/upload.js";
+import { checkFields, InputError, throwIfAborted } from "../errors.js";
+import { LinearHead } from "../head/linear.js";
+import type { Device, Matrix } from "../kernels/device.js";
+import { rowBytes } from "../kernels/format.js";
+import { openDevice } from "../kernels/open.js";
+import { Embedding } from "../vocab/embedding.js";
+import { findPadding, type Padding, trimBias } from "../vocab/padding.js";
+import { findTying, type Tying } from "../vocab/tying.js";
+import { VocabMatrix } from "../vocab/vocab-matrix.js";
+import { checkFits } from "./fits.js";
+import { countParameters, type Parameters, storedFormats } from "./info.js";
+import { type OpenModel, openModel } from "./open.js";
+import { Runner } from "./runner.js";
+import type { LoadOptions, ModelFiles, ModelInfo, Progress } from "./types.js";
+
+/** The vocabulary matrices on a device; when tied they are one and the same. */
+interface Vocabularies {
+  readonly embedding: VocabMatrix;
+  readonly head: VocabMatrix;
+}
+
+/** A loaded model's parts, of which `LanguageModel` is made. */
+export interface ModelParts extends Pick<OpenModel, "name" | "generation" | "tokenizer"> {
+  readonly device: Device;
+  /** Whether the device was opened for this model and ends with it. */
+  readonly ownsDevice: boolean;
+  readonly runner: Runner;
+  readonly head: LinearHead;
+  /** Everything `info` says that does not change. */
+  readonly facts: Omit<ModelInfo, "memory" | "device">;
+  readonly loadMs: number;
+}
+
+/** Loads a model's weights onto a device. @throws InputError, AbortError */
+export async function loadModel(files: ModelFiles, options: LoadOptions): Promise<ModelParts> {
+  checkOptions(options);
+  const start = performance.now();
+  const { signal } = options;
+  throwIfAborted(signal);
+  options.onProgress?.({ stage: "open", done: 0, total: 0 });
+  const model = await openModel(files);
+  let opened: Device | undefined;
+  try {
+    const device = typeof options.device === "object" ? options.device : (opened = await openOwn(options));
+    const { spec, tokenizer } = model;
+    const { embedding, head } = spec;
+    const tying = await findTying(
+      { name: embedding.name, source: embedding.table },
+      head.weight && { name: head.name!, source: head.weight },
+      head.names,
+      signal,
+    );
+    const padding = findPadding(embedding.table.rows, tokenizer?.vocabSize, options.padded === "keep");
+    const { vocab, body } = await upload(model, device, tying, padding, options);
+    const runner = new Runner(device, body, new Embedding(vocab.embedding, embedding.scale));
+    const linear = new LinearHead(device, {
+      matrix: vocab.head.matrix,
+      vocabSize: padding.vocabSize,
+      bias: trimBias(head.bias, padding.vocabSize),
+      scale: head.scale,
+      softcap: head.softcap,
+    });
+    const loadMs = performance.now() - start;
+    return {
+      name: model.name,
+      generation: model.generation,
+      tokenizer,
+      device,
+      ownsDevice: opened !== undefined,
+      runner,
+      head: linear,
+      facts: facts(model, tying, padding, countParameters(spec, tying.tied), linear.formula),
+      loadMs,
+    };
+  } catch (error) {
+    await opened?.close();
+    throw error;
+  } finally {
+    await model.checkpoint.close();
+  }
+}
+
+function checkOptions(options: LoadOptions): void {
+  checkFields("load", options, ["device", "threads", "padded", "signal", "onProgress"]);
+  const { padded = "mask", device, threads } = options;
+  if (padded !== "mask" && padded !== "keep")
+    throw new InputError(`padded: expected mask or keep, got ${JSON.stringify(padded)}`);
+  if (typeof device === "object" && threads !== undefined)
+    throw new InputError("threads: an open device was given, whose threads are running; give one of the two");
+}
+
+function openOwn({ device = "auto", threads }: LoadOptions): Promise<Device> {
+  return openDevice({ device: device as "auto" | "wasm" | "reference", threads });
+}
+
+/** Copies the weights to the device: straight from the file, one matrix after the other. */
+async function upload(
+  { spec }: OpenModel,
+  device: Device,
+  tying: Tying,
+  { vocabSize }: Padding,
+  { signal, onProgress }: LoadOptions,
+): Promise<{ vocab: Vocabularies; body: Awaited<ReturnType<typeof uploadBody>> }> {
+  const untied = tying.tied ? undefined : spec.head.weight;
+  const sources = [spec.embedding.table, ...(untied ? [untied] : []), ...bodyMatrices(spec.body)];
+  checkFits(device, sources);
+  const stored = ({ type, rows, cols }: Pick<Matrix, "type" | "rows" | "cols">) =>
+    rows * rowBytes(type, cols);
+  const total = sources.reduce((sum, source) => sum + stored(source), 0);
+  let done = 0;
+  const report = (stage: Progress["stage"]) => onProgress?.({ stage, done, total });
+  const onMatrix = (matrix: Matrix) => {
+    done += stored(matrix);
+    report("weights");
+  };
+  report("weights");
+  const held: Matrix[] = [];
+  try {
+    const vocabulary = async (source: typeof spec.embedding.table) => {
+      const vocab = await VocabMatrix.load(device, source, { vocabSize, signal });
+      held.push(vocab.matrix);
+      onMatrix(vocab.matrix);
+      return vocab;
+    };
+    const embedding = await vocabulary(spec.embedding.table);
+    const head = untied ? await vocabulary(untied) : embedding;
+    const body = await uploadBody(spec.body, device, { signal, onMatrix });
+    report("ready");
+    return { vocab: { embedding, head }, body };
+  } catch (error) {
+    for (const matrix of held) matrix.free();
+    throw error;
+  }
+}
+
+function facts(
+  model: OpenModel,
+  tying: Tying,
+  padding: Padding,
+  counts: Parameters,
+  formula: string,
+): ModelParts["facts"] {
+  const { spec, checkpoint, tokenizer, generation } = model;
+  const { body } = spec;
+  const attention = body.layers[0].attention;
+  return {
+    name: model.name,
+    format: checkpoint.format,
+    family: spec.family,
+    architecture: model.architecture,
+    rows: spec.embedding.table.rows,
+    ...padding,
+    tokenizerSize: tokenizer?.vocabSize,
+    hiddenSize: body.hiddenSize,
+    layers: body.layers.length,
+    heads: attention.heads,
+    kvHeads: attention.kvHeads,
+    maxPositions: body.maxPositions,
+    ...counts,
+    tied: tying.tied,
+    howTied: tying.how,
+    head: formula,
+    formats: storedFormats(checkpoint),
+    bosId: generation.bosId,
+    eosIds: generation.eosIds,
+  };
+}

@@ -1,0 +1,115 @@
+import { Fields } from "../body/families/fields.js";
+import { readGguf } from "../body/families/gguf.js";
+import { readHuggingFace } from "../body/families/index.js";
+import type { ModelSpec } from "../body/spec.js";
+import { InputError } from "../errors.js";
+import type { ByteSource, Checkpoint, FileSet } from "./formats/checkpoint.js";
+import { readJson } from "./formats/files.js";
+import { openGguf } from "./formats/gguf.js";
+import { openSafetensorsFolder } from "./formats/safetensors.js";
+import { type GenerationConfig, readGenerationConfig } from "./generation-config.js";
+import { tokenizerFromFiles } from "./tokenizer/from-files.js";
+import { tokenizerFromGguf } from "./tokenizer/from-gguf.js";
+import type { Tokenizer } from "./tokenizer/tokenizer.js";
+import type { ModelFiles } from "./types.js";
+
+/** A model as its files describe it; the weights are still in them. `checkpoint` must be closed. */
+export interface OpenModel {
+  readonly name: string;
+  readonly checkpoint: Checkpoint;
+  /** The checkpoint's own name of its architecture. */
+  readonly architecture: string;
+  readonly spec: ModelSpec;
+  readonly generation: GenerationConfig;
+  readonly tokenizer: Tokenizer | undefined;
+}
+
+/**
+ * Opens a Hugging Face folder (config.json beside the weights), a .gguf file, or a folder of one such file.
+ * @throws InputError for anything wrong with the files
+ */
+export async function openModel(files: ModelFiles): Promise<OpenModel> {
+  if ("read" in files) return openGgufModel(files);
+  const config = await readJson(files, "config.json");
+  return config ? openFolder(files, config) : openGgufModel(await onlyGguf(files));
+}
+
+/**
+ * The tokenizer alone, of the same kinds of files; no weight is touched.
+ * @throws InputError when there is none, or for anything wrong with it
+ */
+export async function openTokenizer(files: ModelFiles): Promise<Tokenizer> {
+  const folder = "read" in files ? undefined : await tokenizerFromFiles(files);
+  if (folder) return folder;
+  if (!("read" in files) && (await files.list()).includes("config.json"))
+    throw new InputError(`${files.name}: has no tokenizer.json`);
+  const source = "read" in files ? files : await onlyGguf(files);
+  const checkpoint = await openGguf(source);
+  try {
+    const tokenizer = tokenizerFromGguf(source.name, checkpoint.metadata);
+    if (!tokenizer) throw new InputError(`${source.name}: holds no tokenizer`);
+    return tokenizer;
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+async function onlyGguf(files: FileSet): Promise<ByteSource> {
+  const names = (await files.list()).filter((name) => name.endsWith(".gguf"));
+  if (names.length !== 1)
+    throw new InputError(
+      `${files.name}: expected config.json or one .gguf file, got ${names.length === 0 ? "neither" : names.join(", ")}`,
+    );
+  const source = await files.open(names[0]);
+  if (!source) throw new InputError(`${files.name}: ${names[0]} is listed but can't be opened`);
+  return source;
+}
+
+async function openFolder(files: FileSet, json: Record<string, unknown>): Promise<OpenModel> {
+  const what = `${files.name}/config.json`;
+  const config = Fields.of(what, json);
+  const generationJson = await readJson(files, "generation_config.json");
+  const generation = generationJson && Fields.of(`${files.name}/generation_config.json`, generationJson);
+  const checkpoint = await openSafetensorsFolder(files);
+  try {
+    const { architecture, spec } = await readHuggingFace(what, json, checkpoint);
+    const tokenizer = await tokenizerFromFiles(files);
+    return {
+      name: files.name,
+      checkpoint,
+      architecture,
+      spec,
+      generation: readGenerationConfig(generation, config, tokenizer),
+      tokenizer,
+    };
+  } catch (error) {
+    await checkpoint.close();
+    throw error;
+  }
+}
+
+async function openGgufModel(source: ByteSource): Promise<OpenModel> {
+  if (source.name.endsWith(".safetensors")) {
+    await source.close?.();
+    throw new InputError(
+      `${source.name}: holds weights alone; give the folder in which it lies beside its config.json`,
+    );
+  }
+  const checkpoint = await openGguf(source);
+  try {
+    const fields = new Fields(source.name, (name) => checkpoint.metadata.get(name));
+    const { architecture, spec } = await readGguf(fields, checkpoint);
+    const tokenizer = tokenizerFromGguf(source.name, checkpoint.metadata);
+    return {
+      name: source.name,
+      checkpoint,
+      architecture,
+      spec,
+      generation: { bosId: tokenizer?.bosId, eosIds: tokenizer?.eosIds ?? [], defaults: {} },
+      tokenizer,
+    };
+  } catch (error) {
+    await checkpoint.close();
+    throw error;
+  }
+}

@@ -1,0 +1,41 @@
+import { throwIfAborted } from "./errors.js";
+import { openPath } from "./model/formats/node-files.js";
+import { LanguageModel as AnyLanguageModel } from "./model/language-model.js";
+import { loadModel } from "./model/load.js";
+import { openTokenizer } from "./model/open.js";
+import type { Tokenizer } from "./model/tokenizer/tokenizer.js";
+import type { CallOptions, LoadOptions, ModelFiles } from "./model/types.js";
+
+/** lmhead for Node: all of index.ts, and models by their paths. */
+export * from "./index.js";
+export { fileSource, folderFiles } from "./model/formats/node-files.js";
+
+/** A language model; in Node `load` takes a path too. */
+export class LanguageModel extends AnyLanguageModel {
+  /**
+   * Loads a model by its path (a Hugging Face folder or a .gguf file), or from named files.
+   * @throws InputError for anything wrong with the path, the files or the options, or a model that does not fit
+   */
+  static override async load(
+    location: string | ModelFiles,
+    options: LoadOptions = {},
+  ): Promise<LanguageModel> {
+    throwIfAborted(options.signal);
+    return new LanguageModel(await loadModel(await filesOf(location), options));
+  }
+}
+
+/** The tokenizer of a model alone, by path or from named files. @throws InputError when there is none */
+export async function loadTokenizer(
+  location: string | ModelFiles,
+  options: CallOptions = {},
+): Promise<Tokenizer> {
+  throwIfAborted(options.signal);
+  return openTokenizer(await filesOf(location));
+}
+
+async function filesOf(location: string | ModelFiles): Promise<ModelFiles> {
+  if (typeof location !== "string") return location;
+  const opened = await openPath(location);
+  return opened.kind === "folder" ? opened.files : opened.source;
+}
