@@ -96,7 +96,7 @@ describe.skipIf(!shared)("against transformers", () => {
       const z = logits(c.logits);
       processLogits(z, samplingOf(options), c.input_ids);
       // Where top-p cuts through equal logits transformers keeps any of them (torch.sort), we the lowest ids.
-      if (c.logits === "ties") expect(z.slice().sort()).toEqual(logits(c.output).sort());
+      if (c.logits === "ties") close(z.slice().sort(), logits(c.output).sort());
       else {
         close(z, logits(c.output));
         const want = logits(c.probs);
