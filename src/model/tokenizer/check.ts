@@ -21,13 +21,18 @@ type Json = Record<string, unknown>;
 
 /** A tokenizer.json that has passed the checks. */
 export interface CheckedTokenizer {
-  readonly json: Json & { readonly added_tokens: readonly AddedToken[]; readonly decoder: Json | null };
+  readonly json: Json & {
+    readonly added_tokens: readonly AddedToken[];
+    readonly decoder: Json | null;
+    /** Of BPE: `vocab` an object of ids, `merges` pairs. */
+    readonly model: Json;
+  };
   /** Token strings by id; ids without a token are holes. */
   readonly pieces: readonly (string | undefined)[];
 }
 
 /** Ids above this are damage: the largest vocabularies hold some 300,000. */
-const LARGEST_ID = 2 ** 24;
+const LARGEST_ID = 2 ** 24 - 1;
 
 /**
  * @param what the file, for messages

@@ -1,6 +1,7 @@
 import { Tokenizer as Library } from "@huggingface/tokenizers";
 import { InputError } from "../../errors.js";
 import type { CheckedTokenizer } from "./check.js";
+import { Merger } from "./merge.js";
 import { ByteStream, type TextStream, WindowStream } from "./text-stream.js";
 import { type TokenBytes, tokenBytes } from "./token-bytes.js";
 
@@ -73,7 +74,7 @@ export class Tokenizer {
     ]);
     this.bytes = tokenBytes(json.decoder, pieces, new Set(added.map(({ id }) => id)));
     this.cleans = parts.config.clean_up_tokenization_spaces === true;
-    this.library = this.guarded(() => new Library(json, parts.config));
+    this.library = this.guarded(() => buildLibrary(json, parts.config));
     // What is malformed deeper down shows here, at loading, and not at the first prompt.
     const bare = this.encode("a b", { addSpecialTokens: false });
     const whole = this.encode("a b");
@@ -184,4 +185,23 @@ export class Tokenizer {
       });
     }
   }
+}
+
+/** The library's tokenizer, merging by `Merger` where that knows the model's rule. */
+function buildLibrary(json: CheckedTokenizer["json"], config: TokenizerParts["config"]): Library {
+  const model = json.model;
+  const ours =
+    model.type === "BPE" &&
+    !model.end_of_word_suffix &&
+    !model.continuing_subword_prefix &&
+    !model.continuing_subword_suffix;
+  if (!ours) return new Library(json, config);
+  // The library need not index merges that it will never look up.
+  const library = new Library({ ...json, model: { ...model, merges: [] } }, config);
+  const target = library.model as (typeof library.model & { bpe?: (piece: string) => string[] }) | null;
+  // A release of the library that no longer merges by this method does its own merging.
+  if (!target?.bpe) return new Library(json, config);
+  const merger = new Merger(target.tokens_to_ids, model.merges as [string, string][]);
+  target.bpe = (piece: string) => merger.merge(piece);
+  return library;
 }
