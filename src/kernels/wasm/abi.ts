@@ -77,9 +77,9 @@ export function matrixBytes(type: StoredType, rows: number, cols: number): numbe
   return Math.ceil(rows / 16) * panelBytes(type, cols);
 }
 
-/** Bytes of one quantised row: int16 [K] and three words for each block of 32. */
+/** Bytes of one quantised row: 80 for each block of 32 (int16 [32], scale, sum, zero point). */
 export function quantBytes(cols: number): number {
-  return (cols * 2 + (cols >> 5) * 12 + 15) & ~15;
+  return (cols >> 5) * 80;
 }
 
 /** Cache geometry: positions a block, and bytes of one key head in a block. */

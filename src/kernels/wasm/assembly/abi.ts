@@ -87,8 +87,15 @@ export function scratchOf(tid: i32): usize {
 export function share(n: i32, tid: i32, nt: i32): i32 {
   return <i32>((<i64>n * tid) / nt);
 }
-/** Bytes of one row of quantised activations: int16 [K], then scale, scaled sum and -8·sum of each block of 32. */
+/**
+ * Quantised activations: a block of 32 is 80 bytes, int16 [32], then its scale (f32), its scaled sum (f32), -8 times its
+ * integer sum (i32), and 4 bytes of nothing.
+ */
+export const QUANT_BLOCK: usize = 80;
+export const QUANT_SCALE: usize = 64;
+export const QUANT_SUM: usize = 68;
+export const QUANT_ZERO: usize = 72;
 @inline
 export function quantBytes(K: i32): usize {
-  return <usize>(((K << 1) + (K >> 5) * 12 + 15) & ~15);
+  return <usize>(K >> 5) * QUANT_BLOCK;
 }

@@ -1,4 +1,4 @@
-import { F32, B8, B8M, B8H, B4Z, B4M, aborted, quantBytes } from "./abi";
+import { F32, B8, B8M, B8H, B4Z, B4M, QUANT_BLOCK, QUANT_SCALE, QUANT_SUM, QUANT_ZERO, aborted, quantBytes } from "./abi";
 import { lowHalf, highHalf, unpackHalf, unpack4, unpack8, groupBytes, dataBytes } from "./unpack";
 
 // Products of one panel (16 output rows) with one row or many rows of activations. Every output element is summed
@@ -89,12 +89,11 @@ function flush(acc: v128, ints: v128, scale: v128, x: v128): v128 {
 @inline
 function integerRow(p: usize, x: usize, K: i32, out: usize, format: i32): void {
   const G = K >> 5;
-  let sx = x + (<usize>K << 1), sm = sx + (<usize>G << 2), zp = sm + (<usize>G << 2);
   let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0, m0 = f0, m1 = f0, m2 = f0, m3 = f0;
   const m15 = i8x16.splat(15);
   for (let g = 0; g < G; g++) {
-    const scale = v128.load32_splat(sx);
-    let s0 = format == B4Z ? v128.load32_splat(zp) : i32x4.splat(0), s1 = s0, s2 = s0, s3 = s0;
+    const scale = v128.load32_splat(x + QUANT_SCALE), block = x;
+    let s0 = format == B4Z ? v128.load32_splat(x + QUANT_ZERO) : i32x4.splat(0), s1 = s0, s2 = s0, s3 = s0;
     if (format == B4Z || format == B4M) {
       for (let j = 0; j < 8; j++) {
         const u = v128.load32_splat(x), v = v128.load32_splat(x, 4), a = v128.load(p), b = v128.load(p, 16);
@@ -145,7 +144,7 @@ function integerRow(p: usize, x: usize, K: i32, out: usize, format: i32): void {
       f3 = flush(f3, s3, v128.load(p, 48), scale);
       p += 64;
       if (format == B8M || format == B4M) {
-        const m = v128.load32_splat(sm);
+        const m = v128.load32_splat(block + QUANT_SUM);
         m0 = mad(m0, v128.load(p), m);
         m1 = mad(m1, v128.load(p, 16), m);
         m2 = mad(m2, v128.load(p, 32), m);
@@ -153,9 +152,7 @@ function integerRow(p: usize, x: usize, K: i32, out: usize, format: i32): void {
         p += 64;
       }
     }
-    sx += 4;
-    sm += 4;
-    zp += 4;
+    x = block + QUANT_BLOCK;
   }
   if (format == B8M || format == B4M) {
     f0 = f32x4.add(f0, m0);
@@ -166,61 +163,70 @@ function integerRow(p: usize, x: usize, K: i32, out: usize, format: i32): void {
   store4(out, f0, f1, f2, f3);
 }
 
-/**
- * Groups of unpacked weights (`pairs` pairs of k each, int16 [pair][16 rows][2]) for two quantised rows; adds to the two
- * results at out. scales: the first group's weight scales, `step` bytes a group; sx0, sx1: the activations' scales, of
- * which every `1 << shift` groups share one.
- */
-function integerTile(
-  w: usize, x0: usize, x1: usize, pairs: i32, groups: i32, scales: usize, step: usize, sx0: usize, sx1: usize, shift: i32, out: usize,
-): void {
-  for (let g = 0; g < groups; g++) {
-    let s0 = i32x4.splat(0), s1 = s0, s2 = s0, s3 = s0, t0 = s0, t1 = s0, t2 = s0, t3 = s0;
-    const end = x0 + (<usize>pairs << 2);
-    do {
-      let w0 = v128.load(w), w1 = v128.load(w, 16), w2 = v128.load(w, 32), w3 = v128.load(w, 48);
-      let a = v128.load32_splat(x0), b = v128.load32_splat(x1);
-      s0 = dot(s0, w0, a);
-      s1 = dot(s1, w1, a);
-      s2 = dot(s2, w2, a);
-      s3 = dot(s3, w3, a);
-      t0 = dot(t0, w0, b);
-      t1 = dot(t1, w1, b);
-      t2 = dot(t2, w2, b);
-      t3 = dot(t3, w3, b);
-      w0 = v128.load(w, 64);
-      w1 = v128.load(w, 80);
-      w2 = v128.load(w, 96);
-      w3 = v128.load(w, 112);
-      a = v128.load32_splat(x0, 4);
-      b = v128.load32_splat(x1, 4);
-      s0 = dot(s0, w0, a);
-      s1 = dot(s1, w1, a);
-      s2 = dot(s2, w2, a);
-      s3 = dot(s3, w3, a);
-      t0 = dot(t0, w0, b);
-      t1 = dot(t1, w1, b);
-      t2 = dot(t2, w2, b);
-      t3 = dot(t3, w3, b);
-      w += 128;
-      x0 += 8;
-      x1 += 8;
-    } while (x0 < end);
-    const at = <usize>(g >> shift) << 2;
-    const u = v128.load32_splat(sx0 + at), v = v128.load32_splat(sx1 + at);
-    let c = v128.load(scales);
-    v128.store(out, flush(v128.load(out), s0, c, u));
-    v128.store(out, flush(v128.load(out, 64), t0, c, v), 64);
-    c = v128.load(scales, 16);
-    v128.store(out, flush(v128.load(out, 16), s1, c, u), 16);
-    v128.store(out, flush(v128.load(out, 80), t1, c, v), 80);
-    c = v128.load(scales, 32);
-    v128.store(out, flush(v128.load(out, 32), s2, c, u), 32);
-    v128.store(out, flush(v128.load(out, 96), t2, c, v), 96);
-    c = v128.load(scales, 48);
-    v128.store(out, flush(v128.load(out, 48), s3, c, u), 48);
-    v128.store(out, flush(v128.load(out, 112), t3, c, v), 112);
-    scales += step;
+/** Pairs of k of two quantised rows against unpacked weights [pair][16 rows][2], and the weights' scales behind them. */
+@inline
+function pairs(n: i32, w: usize, x0: usize, x1: usize, u: v128, v: v128, out: usize): void {
+  let s0 = i32x4.splat(0), s1 = s0, s2 = s0, s3 = s0, t0 = s0, t1 = s0, t2 = s0, t3 = s0;
+  for (; n > 0; n -= 2) {
+    let a = v128.load32_splat(x0), b = v128.load32_splat(x1);
+    let w0 = v128.load(w), w1 = v128.load(w, 16), w2 = v128.load(w, 32), w3 = v128.load(w, 48);
+    s0 = dot(s0, w0, a);
+    t0 = dot(t0, w0, b);
+    s1 = dot(s1, w1, a);
+    t1 = dot(t1, w1, b);
+    s2 = dot(s2, w2, a);
+    t2 = dot(t2, w2, b);
+    s3 = dot(s3, w3, a);
+    t3 = dot(t3, w3, b);
+    a = v128.load32_splat(x0, 4);
+    b = v128.load32_splat(x1, 4);
+    w0 = v128.load(w, 64);
+    w1 = v128.load(w, 80);
+    w2 = v128.load(w, 96);
+    w3 = v128.load(w, 112);
+    s0 = dot(s0, w0, a);
+    t0 = dot(t0, w0, b);
+    s1 = dot(s1, w1, a);
+    t1 = dot(t1, w1, b);
+    s2 = dot(s2, w2, a);
+    t2 = dot(t2, w2, b);
+    s3 = dot(s3, w3, a);
+    t3 = dot(t3, w3, b);
+    w += 128;
+    x0 += 8;
+    x1 += 8;
+  }
+  let c = v128.load(w);
+  v128.store(out, flush(v128.load(out), s0, c, u));
+  v128.store(out, flush(v128.load(out, 64), t0, c, v), 64);
+  c = v128.load(w, 16);
+  v128.store(out, flush(v128.load(out, 16), s1, c, u), 16);
+  v128.store(out, flush(v128.load(out, 80), t1, c, v), 80);
+  c = v128.load(w, 32);
+  v128.store(out, flush(v128.load(out, 32), s2, c, u), 32);
+  v128.store(out, flush(v128.load(out, 96), t2, c, v), 96);
+  c = v128.load(w, 48);
+  v128.store(out, flush(v128.load(out, 48), s3, c, u), 48);
+  v128.store(out, flush(v128.load(out, 112), t3, c, v), 112);
+}
+/** `blocks` blocks of 32 of two quantised rows against unpacked weights; adds to the two results at out. */
+function wholeTile(w: usize, x0: usize, x1: usize, blocks: i32, out: usize): void {
+  for (; blocks > 0; blocks--) {
+    pairs(16, w, x0, x1, v128.load32_splat(x0 + QUANT_SCALE), v128.load32_splat(x1 + QUANT_SCALE), out);
+    w += UNPACKED;
+    x0 += QUANT_BLOCK;
+    x1 += QUANT_BLOCK;
+  }
+}
+/** The same where weights have a scale for each 16. */
+function halfTile(w: usize, x0: usize, x1: usize, blocks: i32, out: usize): void {
+  for (; blocks > 0; blocks--) {
+    const u = v128.load32_splat(x0 + QUANT_SCALE), v = v128.load32_splat(x1 + QUANT_SCALE);
+    pairs(8, w, x0, x1, u, v, out);
+    pairs(8, w + UNPACKED_HALF, x0 + 32, x1 + 32, u, v, out);
+    w += 2 * UNPACKED_HALF;
+    x0 += QUANT_BLOCK;
+    x1 += QUANT_BLOCK;
   }
 }
 /** The minima's part of two rows: Σ over groups of minimum · sum of the activations, added to the finished results. */
@@ -238,8 +244,8 @@ function addMinima(mins: usize, step: usize, G: i32, x0: usize, x1: usize, out: 
     a3 = mad(a3, w3, u);
     b3 = mad(b3, w3, v);
     mins += step;
-    x0 += 4;
-    x1 += 4;
+    x0 += QUANT_BLOCK;
+    x1 += QUANT_BLOCK;
   }
   add4(out, a0, a1, a2, a3);
   add4(out + 64, b0, b1, b2, b3);
@@ -249,39 +255,44 @@ function add4(out: usize, a: v128, b: v128, c: v128, d: v128): void {
   store4(out, f32x4.add(v128.load(out), a), f32x4.add(v128.load(out, 16), b), f32x4.add(v128.load(out, 32), c), f32x4.add(v128.load(out, 48), d));
 }
 
-/** Many quantised rows times an integer panel: groups are unpacked once for all rows of the chunk. */
+/** A group of 32 (of 16) unpacked: int16 pairs, then the 16 scales. */
+const UNPACKED: usize = 1024 + 64;
+const UNPACKED_HALF: usize = 512 + 64;
+
+/** Unpacks one group of 32 of k to `to`; returns the address of the next group. */
+@inline
+function unpackGroup(p: usize, to: usize, format: i32): usize {
+  if (format == B8H) {
+    unpack8(p, 8, to);
+    memory.copy(to + 512, p + 256, 64);
+    unpack8(p + 320, 8, to + UNPACKED_HALF);
+    memory.copy(to + UNPACKED_HALF + 512, p + 576, 64);
+    return p + 640;
+  }
+  if (format == B4Z || format == B4M) unpack4(p, to, format == B4Z ? 8 : 0);
+  else unpack8(p, 16, to);
+  memory.copy(to + 1024, p + dataBytes(format), 64);
+  return p + groupBytes(format);
+}
+
+/** Many quantised rows times an integer panel: groups are unpacked once for all rows of the chunk, 512 of k at a time. */
 function integerRows(p: usize, x: usize, rows: i32, K: i32, scratch: usize, format: i32): void {
-  const G = K >> 5, stride = quantBytes(K), out = partialOf(scratch);
-  const bytes = groupBytes(format), data = dataBytes(format);
-  const four = format == B4Z || format == B4M, hasMin = format == B8M || format == B4M;
-  const first = p;
+  const G = K >> 5, stride = quantBytes(K), out = partialOf(scratch), first = p;
   memory.fill(out, 0, <usize>((rows + 1) & ~1) << 6);
   for (let g0 = 0; g0 < G; g0 += 16) {
     const n = min(16, G - g0);
-    // Unpack up to 16 groups (512 of k): 1 KiB each.
-    let q = p;
-    for (let g = 0; g < n; g++) {
-      const o = scratch + (<usize>g << 10);
-      if (four) unpack4(q, o, format == B4Z ? 8 : 0);
-      else if (format == B8H) {
-        unpack8(q, 8, o);
-        unpack8(q + 320, 8, o + 512);
-      } else unpack8(q, 16, o);
-      q += format == B8H ? 640 : bytes;
-    }
+    const size: usize = format == B8H ? 2 * UNPACKED_HALF : UNPACKED;
+    for (let g = 0; g < n; g++) p = unpackGroup(p, scratch + <usize>g * size, format);
     for (let r = 0; r < rows; r += 2) {
-      const y0 = x + <usize>r * stride, y1 = r + 1 < rows ? y0 + stride : y0;
-      const sx = (<usize>K << 1) + (<usize>g0 << 2), k = <usize>g0 << 6, o = out + (<usize>r << 6);
-      if (format == B8H) integerTile(scratch, y0 + k, y1 + k, 8, n << 1, p + data, bytes, y0 + sx, y1 + sx, 1, o);
-      else integerTile(scratch, y0 + k, y1 + k, 16, n, p + data, bytes, y0 + sx, y1 + sx, 0, o);
+      const y0 = x + <usize>r * stride + <usize>g0 * QUANT_BLOCK, y1 = r + 1 < rows ? y0 + stride : y0;
+      if (format == B8H) halfTile(scratch, y0, y1, n, out + (<usize>r << 6));
+      else wholeTile(scratch, y0, y1, n, out + (<usize>r << 6));
     }
-    p = q;
   }
-  if (!hasMin) return;
-  const sums = (<usize>K << 1) + (<usize>G << 2);
+  if (format != B8M && format != B4M) return;
   for (let r = 0; r < rows; r += 2) {
-    const y0 = x + <usize>r * stride, y1 = r + 1 < rows ? y0 + stride : y0;
-    addMinima(first + data + 64, bytes, G, y0 + sums, y1 + sums, out + (<usize>r << 6));
+    const y0 = x + <usize>r * stride + QUANT_SUM, y1 = r + 1 < rows ? y0 + stride : y0;
+    addMinima(first + dataBytes(format) + 64, groupBytes(format), G, y0, y1, out + (<usize>r << 6));
   }
 }
 

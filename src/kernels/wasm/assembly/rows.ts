@@ -1,4 +1,4 @@
-import { quantBytes } from "./abi";
+import { QUANT_BLOCK, QUANT_SCALE, QUANT_SUM, QUANT_ZERO } from "./abi";
 import { act4, max4, sum4 } from "./math";
 
 // Ops on single rows. Widths need not be multiples of four: buffers are padded to 16 columns and rows are read in
@@ -54,10 +54,7 @@ export function normRow(x: usize, out: usize, columns: i32, group: i32, rms: boo
  * A block with NaN or infinity gets a NaN scale, so that it cannot pass unseen.
  */
 export function quantRow(x: usize, K: i32, out: usize): void {
-  const G = K >> 5;
-  let sx = out + (<usize>K << 1);
-  const g4 = <usize>G << 2;
-  for (let g = 0; g < G; g++) {
+  for (let g = 0; g < K >> 5; g++) {
     let m = f32x4.abs(v128.load(x));
     for (let i: usize = 16; i < 128; i += 16) m = f32x4.max(m, f32x4.abs(v128.load(x + i)));
     const top = max4(m);
@@ -73,12 +70,11 @@ export function quantRow(x: usize, K: i32, out: usize): void {
     }
     const total = i32x4.extract_lane(sum, 0) + i32x4.extract_lane(sum, 1) + i32x4.extract_lane(sum, 2) + i32x4.extract_lane(sum, 3);
     const scale: f32 = top <= f32.MAX_VALUE ? top / 32767 : f32.NaN;
-    store<f32>(sx, scale);
-    store<f32>(sx + g4, <f32>total * scale);
-    store<i32>(sx + (g4 << 1), -8 * total);
+    store<f32>(out + QUANT_SCALE, scale);
+    store<f32>(out + QUANT_SUM, <f32>total * scale);
+    store<i32>(out + QUANT_ZERO, -8 * total);
     x += 128;
-    out += 64;
-    sx += 4;
+    out += QUANT_BLOCK;
   }
 }
 
@@ -125,7 +121,4 @@ export function elementwise(kind: i32, act: i32, a: usize, b: usize, out: usize,
     else y = x;
     v128.store(out + i, y);
   }
-}
-export function quantStride(K: i32): usize {
-  return quantBytes(K);
 }
