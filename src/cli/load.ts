@@ -1,6 +1,4 @@
 import { InputError } from "../errors.js";
-import type { ByteSource, FileSet } from "../model/formats/checkpoint.js";
-import type { Tokenizer } from "../model/tokenizer/tokenizer.js";
 import type { LanguageModel } from "../node.js";
 import type { ModelFlags } from "./options.js";
 import { bytes } from "./render.js";
@@ -71,37 +69,5 @@ export async function withModel(
     await use(loaded);
   } finally {
     await loaded.model.close();
-  }
-}
-
-/** The tokenizer of a model, without its weights. */
-export async function openTokenizer(path: string): Promise<Tokenizer> {
-  const { openPath } = await import("../model/formats/node-files.js");
-  const opened = await openPath(path);
-  const tokenizer = await (opened.kind === "folder"
-    ? folderTokenizer(opened.files)
-    : ggufTokenizer(opened.source));
-  if (!tokenizer)
-    throw new InputError(
-      `${path}: the model has no tokenizer; generate, next and score take --ids instead of text`,
-    );
-  return tokenizer;
-}
-
-async function folderTokenizer(files: FileSet): Promise<Tokenizer | undefined> {
-  const { tokenizerFromFiles } = await import("../model/tokenizer/from-files.js");
-  return tokenizerFromFiles(files);
-}
-
-async function ggufTokenizer(source: ByteSource): Promise<Tokenizer | undefined> {
-  const [{ openGguf }, { tokenizerFromGguf }] = await Promise.all([
-    import("../model/formats/gguf.js"),
-    import("../model/tokenizer/from-gguf.js"),
-  ]);
-  const checkpoint = await openGguf(source);
-  try {
-    return tokenizerFromGguf(source.name, checkpoint.metadata);
-  } finally {
-    await checkpoint.close();
   }
 }

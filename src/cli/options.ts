@@ -182,7 +182,7 @@ export function addSamplingOptions(command: Command): Command {
 export const seedOption = (): Option =>
   option(
     "--seed <n>",
-    "the seed of the random choice: the same seed, the same text",
+    "the seed of the random choice: the same seed, the same text (default: 0)",
     wholeNumber("--seed", { min: 0 }),
   );
 

@@ -65,7 +65,8 @@ Examples:
   ${example}
   lmhead generate "Once upon a time" --model model.gguf --temperature 0.8 --top-p 0.95 --seed 1
 
-What no flag says comes from the model's generation_config.json, when it has one.
+What no flag says comes from the model's generation_config.json, when it has one; without flags and file a token is
+drawn by the model's own probabilities. --temperature and the other filters, or --seed, ask for a random choice.
 JSON: { "promptIds", "outputs": [{ "ids", "text", "logProbs", "finishReason" }], "timing": { "loadMs",
 "prefillMs", "decodeMs", "decodeTokens" } }; log-probabilities are raw, "finishReason" is eos, stop, length or abort.`,
     )

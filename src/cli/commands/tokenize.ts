@@ -1,6 +1,6 @@
 import { Command } from "commander";
 import { InputError } from "../../errors.js";
-import { modelPath, openTokenizer } from "../load.js";
+import { modelPath } from "../load.js";
 import { idList, type JsonFlag, jsonOption, type ModelFlags, modelOption } from "../options.js";
 import { json, safe, table, visible } from "../render.js";
 
@@ -11,7 +11,7 @@ interface Flags extends ModelFlags, JsonFlag {
 const example = 'lmhead tokenize "The cat sat on the" --model model.gguf';
 
 /** `lmhead tokenize`: text to ids and back. Only the tokenizer is loaded. */
-export function tokenizeCommand(): Command {
+export function tokenizeCommand(signal: AbortSignal): Command {
   return new Command("tokenize")
     .description("show the tokens of a text, or the text of ids")
     .argument("[text]", "the text")
@@ -27,16 +27,18 @@ Examples:
 
 JSON: { "ids", "tokens" }; with --decode also "text". What the tokenizer adds to a prompt (BOS) is shown.`,
     )
-    .action((text: string | undefined, flags: Flags) => run(text, flags));
+    .action((text: string | undefined, flags: Flags) => run(text, flags, signal));
 }
 
-async function run(text: string | undefined, flags: Flags): Promise<void> {
+async function run(text: string | undefined, flags: Flags, signal: AbortSignal): Promise<void> {
   if (text !== undefined && flags.decode !== undefined)
     throw new InputError("a text and --decode were both given: expected one of them");
   if (text === undefined && flags.decode === undefined)
     throw new InputError(`no text: expected a text in quotes or --decode, as in: ${example}`);
   if (text === "") throw new InputError("the text is empty: expected at least one character");
-  const tokenizer = await openTokenizer(modelPath(flags));
+  const path = modelPath(flags);
+  const { loadTokenizer } = await import("../../node.js");
+  const tokenizer = await loadTokenizer(path, { signal });
   const ids = flags.decode ?? tokenizer.encode(text!);
   const tokens = ids.map((id) => tokenizer.tokenText(id));
   const decoded = flags.decode ? { text: tokenizer.decode(ids) } : {};
