@@ -1,7 +1,8 @@
+import { basename } from "node:path";
 import { InputError } from "../errors.js";
 import type { LanguageModel } from "../node.js";
 import type { ModelFlags } from "./options.js";
-import { bytes } from "./render.js";
+import { bytes, type Output, printable, truncate } from "./render.js";
 
 /** A loaded model and how long that took. */
 export interface Loaded {
@@ -20,12 +21,17 @@ export function modelPath(flags: ModelFlags): string {
 export class ProgressLine {
   private shown = "";
 
-  constructor(private readonly stream: Pick<NodeJS.WriteStream, "isTTY" | "write"> = process.stderr) {}
+  constructor(
+    private readonly stream: Pick<NodeJS.WriteStream, "isTTY" | "write"> & Output = process.stderr,
+  ) {}
 
   show(text: string): void {
-    if (!this.stream.isTTY || text === this.shown) return;
-    this.stream.write(`\r\u001b[K${text}`);
-    this.shown = text;
+    if (!this.stream.isTTY) return;
+    // A line that wraps could not be wiped away.
+    const line = truncate(printable(text), (this.stream.columns ?? 80) - 1);
+    if (line === this.shown) return;
+    this.stream.write(`\r\u001b[K${line}`);
+    this.shown = line;
   }
 
   clear(): void {
@@ -49,7 +55,7 @@ async function openModel(flags: ModelFlags, signal: AbortSignal): Promise<Loaded
       signal,
       onProgress: ({ stage, done, total }) => {
         if (stage === "weights" && total > 0)
-          progress.show(`loading ${path}: ${bytes(total)}, ${Math.floor((100 * done) / total)}%`);
+          progress.show(`loading ${basename(path)}: ${bytes(total)}, ${Math.floor((100 * done) / total)}%`);
       },
     });
     return { model, loadMs: performance.now() - start };

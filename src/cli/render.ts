@@ -153,7 +153,7 @@ export function table(
     row
       .map((cell, c) => {
         const pad = " ".repeat(widths[c] - displayWidth(cell));
-        const painted = paint(cell, c, r);
+        const painted = cell === "" ? "" : paint(cell, c, r);
         return columns[c].align === "right" ? pad + painted : painted + pad;
       })
       .join("  ")

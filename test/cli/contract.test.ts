@@ -158,7 +158,7 @@ describe.runIf(built)("the command line's contract", () => {
       const { promptIds, outputs } = await run("--greedy", "--max-new-tokens", "3");
       for (const [i, id] of outputs[0].ids.entries()) {
         const ids = [...promptIds, ...outputs[0].ids.slice(0, i)].join(" ");
-        const { top } = await lmheadJson<NextJson>(["next", "--ids", ids, ...model, "--top", "1"]);
+        const { top } = await lmheadJson<NextJson>(["next", "--ids", ids, ...model, "--top", String(V)]);
         expect(top[0].id).toBe(id);
         close(outputs[0].logProbs[i], top[0].logProb!);
       }

@@ -139,6 +139,11 @@ describe("progress", () => {
     line.clear();
     expect(pipe.written).toEqual([]);
   });
+  it("never wraps, and shows no control characters", () => {
+    const terminal = record(true);
+    new ProgressLine({ ...terminal.stream, columns: 10 }).show("a very long\nline");
+    expect(terminal.written).toEqual(["\r\u001b[Ka very l…"]);
+  });
   it("is wiped away", () => {
     const terminal = record(true);
     const line = new ProgressLine(terminal.stream);
