@@ -2,18 +2,18 @@
 //
 //   ```sh run     a shell block; a "```text output" block right after it must equal what it printed
 //   ```ts run     a program; its output is compared in the same way
-//   ```sh test    the project's test command, which .ci/run takes from here
+//   ```sh setup   the command that sets a clone up, and
+//   ```sh test    the project's test command: .ci/run takes both from here
 //
 // A block that names ../shared is skipped, with a line that says so, where that folder is absent.
 // Numbers may differ by 2 % from the printed ones (times are not shown in README); words may not.
 import { spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import ts from "typescript";
 import { hasShared, installTarball, root } from "./tarball.mjs";
 
 const readme = readFileSync(join(root, "README.md"), "utf8");
-const blocks = [...readme.matchAll(/^```(\w+) (run|output|test)\n([\s\S]*?)^```$/gm)].map((match) => ({
+const blocks = [...readme.matchAll(/^```(\w+) (run|output|setup|test)\n([\s\S]*?)^```$/gm)].map((match) => ({
   language: match[1],
   kind: match[2],
   code: match[3],
@@ -22,13 +22,17 @@ const blocks = [...readme.matchAll(/^```(\w+) (run|output|test)\n([\s\S]*?)^```$
   start: match.index,
 }));
 
-if (process.argv[2] === "--print-test-command") {
-  const test = blocks.filter((block) => block.kind === "test");
-  if (test.length !== 1) throw new Error(`README.md has ${test.length} blocks marked "sh test"; expected 1`);
-  console.log(test[0].code.trim());
+const printed = /^--print-(setup|test)-command$/.exec(process.argv[2] ?? "")?.[1];
+if (printed) {
+  const found = blocks.filter((block) => block.kind === printed);
+  if (found.length !== 1)
+    throw new Error(`README.md has ${found.length} blocks marked "sh ${printed}"; expected 1`);
+  console.log(found[0].code.trim());
   process.exit(0);
 }
 
+// Only now: the commands above are printed in a clone where nothing is installed yet.
+const { default: ts } = await import("typescript");
 const { project, env, remove } = installTarball();
 let passed = 0;
 let failed = 0;
