@@ -146,7 +146,7 @@ export class LanguageModel {
   /**
    * Tokens after a prompt, as they come. Greedy or sampled by `options` and, where they say nothing, by the model's
    * generation config; with neither a sample at temperature 1. The same seed gives the same text.
-   * @throws InputError; AbortError when `signal` fires
+   * @throws InputError at once, for the prompt or an option; AbortError from the iterator when `signal` fires
    */
   generate(input: Prompt, options: GenerateOptions = {}): AsyncGenerator<Piece, void, undefined> {
     const plan = planGeneration(options, this.generationDefaults);

@@ -40,9 +40,11 @@ export async function loadModel(files: ModelFiles, options: LoadOptions): Promis
   throwIfAborted(signal);
   options.onProgress?.({ stage: "open", done: 0, total: 0 });
   const model = await openModel(files);
+  const given = typeof options.device === "object" ? options.device : undefined;
   let opened: Device | undefined;
   try {
-    const device = typeof options.device === "object" ? options.device : (opened = await openOwn(options));
+    if (!given) opened = await openOwn(options);
+    const device = (given ?? opened)!;
     const { spec, tokenizer } = model;
     const { embedding, head } = spec;
     const tying = await findTying(
@@ -67,7 +69,7 @@ export async function loadModel(files: ModelFiles, options: LoadOptions): Promis
       generation: model.generation,
       tokenizer,
       device,
-      ownsDevice: opened !== undefined,
+      ownsDevice: given === undefined,
       runner,
       head: linear,
       facts: facts(model, tying, padding, countParameters(spec, tying.tied), linear.formula),
