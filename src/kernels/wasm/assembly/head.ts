@@ -88,9 +88,11 @@ function topShard(p: usize, n: i32, id: i32, heap: usize, k: i32, V: i32): void 
   let floor = heapFloor(heap, k);
   for (; i < n && (i & 3); i++) {
     const x = load<f32>(p + (<usize>i << 2));
-    if (x > floor && id + i < V) heapPush(heap, k, x, id + i);
+    if (x > floor && id + i < V) {
+      heapPush(heap, k, x, id + i);
+      floor = heapFloor(heap, k);
+    }
   }
-  floor = heapFloor(heap, k);
   for (; i < n; i += 4) {
     if (!v128.any_true(f32x4.gt(v128.load(p + (<usize>i << 2)), f32x4.splat(floor)))) continue;
     for (let j = i; j < i + 4; j++) {
