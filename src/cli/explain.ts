@@ -91,7 +91,11 @@ function vectors(facts: Explained): Step {
   return {
     title: "Each id picks its row of the embedding: a vector",
     shape: `[V=${info.rows}, D=${info.hiddenSize}] → vectors [T=${ids.length}, D=${info.hiddenSize}]`,
-    lines: [rowsOf(facts, facts.vectors)],
+    // Gemma's scale and GPT-2's learned positions are in them: these are the numbers the body gets.
+    lines: [
+      rowsOf(facts, facts.vectors),
+      "these enter the first layer (with a scale or positions, if the model adds them)",
+    ],
   };
 }
 

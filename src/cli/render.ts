@@ -99,11 +99,12 @@ export function bar(fraction: number, columns: number): string {
   return "█".repeat(Math.floor(units / 8)) + eighths[units % 8];
 }
 
-/** A probability as a percentage of about three figures; what rounds to nothing says so. */
+/** A probability as a percentage of about three figures; what would round to nothing or to all says so. */
 export function percent(probability: number): string {
   const value = probability * 100;
   if (value === 0) return "0%";
   if (value < 0.01) return "<0.01%";
+  if (value >= 99.95 && probability < 1) return ">99.9%";
   return value < 10 ? `${value.toFixed(2)}%` : `${value.toFixed(1)}%`;
 }
 

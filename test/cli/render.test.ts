@@ -65,7 +65,14 @@ describe("numbers", () => {
     expect([bar(0, 4), bar(-1, 4), bar(2, 2)]).toEqual(["", "", "██"]);
   });
   it("percent, fixed, grouped, bytes, vector", () => {
-    expect([0, 1e-9, 0.0712, 0.5, 1].map(percent)).toEqual(["0%", "<0.01%", "7.12%", "50.0%", "100.0%"]);
+    expect([0, 1e-9, 0.0712, 0.5, 0.99999, 1].map(percent)).toEqual([
+      "0%",
+      "<0.01%",
+      "7.12%",
+      "50.0%",
+      ">99.9%",
+      "100.0%",
+    ]);
     expect([fixed(-Infinity, 2), fixed(1.005, 1)]).toEqual(["-inf", "1.0"]);
     expect([1, 999, 1000, 1234567].map(grouped)).toEqual(["1", "999", "1,000", "1,234,567"]);
     expect([12, 2048, 98362432].map(bytes)).toEqual(["12 bytes", "2.0 KiB", "93.8 MiB"]);
