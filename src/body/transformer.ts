@@ -81,7 +81,8 @@ function block(
     code.matmul(mlp.up, from, up);
     code.push({ op: "act", kind: mlp.activation, buffer: up });
   }
-  code.leave(mlp, mlp.down, up, D);
+  // What act · up makes is heavy-tailed: one large number in a block would cost its neighbours their digits.
+  code.leave(mlp, mlp.down, up, D, true);
 }
 
 /** Queries, keys and values of `from`, turned, then attention into the buffer "attended". */
@@ -90,7 +91,7 @@ function attend(code: Code, spec: LayerSpec<Matrix>["attention"], from: string, 
   const qkv = code.buffer("qkv", (heads + 2 * kvHeads) * headDim);
   let column = 0;
   for (const linear of spec.qkv) {
-    code.matmul(linear, from, qkv, column);
+    code.matmul(linear, from, qkv, { outColumn: column, precise: true });
     column += linear.weight.rows;
   }
   const keys = heads * headDim;
@@ -147,8 +148,13 @@ class Code {
     return out;
   }
 
-  matmul(linear: LinearSpec<Matrix>, from: string, out: string, outColumn = 0, accumulate = false): void {
-    this.push({ op: "matmul", in: from, out, outColumn, ...linear, accumulate });
+  matmul(
+    linear: LinearSpec<Matrix>,
+    from: string,
+    out: string,
+    { outColumn = 0, accumulate = false, precise = false } = {},
+  ): void {
+    this.push({ op: "matmul", in: from, out, outColumn, ...linear, accumulate, precise });
   }
 
   /** A sublayer's last product, its optional norm, the sum with the residual stream, and the optional norm of that. */
@@ -157,14 +163,15 @@ class Code {
     linear: LinearSpec<Matrix>,
     from: string,
     D: number,
+    precise = false,
   ): void {
     const x = bodyBuffers.input;
     if (norms.normOut) {
       const branch = this.buffer("branch", D);
-      this.matmul(linear, from, branch);
+      this.matmul(linear, from, branch, { precise });
       this.norm(norms.normOut, branch, branch, D);
       this.push({ op: "add", in: branch, out: x });
-    } else this.matmul(linear, from, x, 0, true);
+    } else this.matmul(linear, from, x, { accumulate: true, precise });
     if (norms.normSum) this.norm(norms.normSum, x, x, D);
   }
 }

@@ -78,6 +78,7 @@ export class HeadRunner {
       const stride = Math.ceil(D / 16) * 64;
       const x = take(N * stride, "hidden states");
       const quant = matrix.integer ? take(N * quantBytes(D), "quantised hidden states") : 0;
+      const rest = matrix.integer ? take(N * quantBytes(D), "quantised hidden states") : 0;
       const sums = query.logSumExp || query.entropy ? take(N * shards * 24, "sums") : 0;
       const heapBytes = 8 + 8 * query.topK;
       const heaps = query.topK ? take(threads * N * heapBytes, "top-k heaps") : 0;
@@ -88,7 +89,7 @@ export class HeadRunner {
       const keys = query.sample ? take(N * 8, "keys") : 0;
       const bests = query.sample ? take(threads * N * 16, "samples") : 0;
       const flags = take(N * 4, "row flags");
-      const list = take(384, "an op list");
+      const list = take(512, "an op list");
       const buffer = memory.buffer;
       for (let n = 0; n < N; n++)
         new Float32Array(buffer, x + n * stride, D).set(hidden.subarray(n * D, (n + 1) * D));
@@ -105,7 +106,10 @@ export class HeadRunner {
         best.fill(-Infinity);
       }
       const records = new Records();
-      if (quant) records.push(OPCODE.quant, true, [x, stride, quant, D]);
+      if (quant) {
+        records.push(OPCODE.quant, false, [x, stride, quant, D]);
+        records.push(OPCODE.quant, true, [x, stride, rest, D, quant]);
+      }
       const input = quant ? [quant, quantBytes(D)] : [x, stride];
       const shared = [matrix.descriptor, ...input, V, bias, f(head.scale)];
       if (perRow)
@@ -116,6 +120,7 @@ export class HeadRunner {
           perRow,
           targets,
           f(head.softcap ?? 0),
+          rest,
         ]);
       if (sums || heaps || logits || ranks || bests)
         records.push(OPCODE.head, true, [
@@ -135,6 +140,7 @@ export class HeadRunner {
           flags,
           0,
           shards,
+          rest,
         ]);
       records.write(memory, list);
       this.pool.word(CTL_OPS, list);

@@ -9,6 +9,8 @@ export interface Placement {
   readonly buffers: ReadonlyMap<string, { address: number; stride: number }>;
   /** Room for quantised activations of the widest input. */
   readonly quant: number;
+  /** The same for what a first quantisation left. */
+  readonly rest: number;
   readonly ids: number;
   readonly positions: number;
   /** cos and sin of each row, for a table of frequencies. */
@@ -39,7 +41,7 @@ export function lower(program: Program, place: Placement, out: Records): void {
     last = split;
   };
   const wrote = (name: string) => {
-    if (quantised === name) quantised = undefined;
+    if (quantised?.startsWith(`${name} `)) quantised = undefined;
   };
   for (const op of program.ops) {
     switch (op.op) {
@@ -78,9 +80,11 @@ export function lower(program: Program, place: Placement, out: Records): void {
       case "matmul": {
         const weight = op.weight as WasmMatrix;
         weight.check();
-        if (weight.integer && quantised !== op.in) {
+        if (weight.integer && quantised !== `${op.in} ${op.precise}`) {
           push("rows", OPCODE.quant, [at(op.in), stride(op.in), place.quant, weight.cols]);
-          quantised = op.in;
+          if (op.precise)
+            push("rows", OPCODE.quant, [at(op.in), stride(op.in), place.rest, weight.cols, place.quant]);
+          quantised = `${op.in} ${op.precise}`;
         }
         const input = weight.integer ? [place.quant, quantBytes(weight.cols)] : [at(op.in), stride(op.in)];
         const split: Split = `columns ${Math.ceil(weight.rows / 16)}`;
@@ -91,6 +95,7 @@ export function lower(program: Program, place: Placement, out: Records): void {
           stride(op.out),
           place.vector(op.bias),
           op.accumulate ? 1 : 0,
+          weight.integer && op.precise ? place.rest : 0,
         ];
         // Products of one input are independent of each other: only what is not a product before them needs a wait.
         if (last !== "rows" && independent(program.ops, op)) {

@@ -30,11 +30,11 @@ function finish(p: usize, id: i32, V: i32, bias: usize, scale: f32, cap: f32): v
 export function targets(op: usize, tid: i32, nt: i32): void {
   const mat = pointer(op, 2), K = word(mat, 3), format = word(mat, 0), V = word(op, 5);
   const count = word(op, 9), perRow = word(op, 10), ids = pointer(op, 8), out = pointer(op, 11);
-  const x = pointer(op, 3), stride = pointer(op, 4), scratch = scratchOf(tid), o = partialOf(scratch);
+  const x = pointer(op, 3), rest = pointer(op, 13), stride = pointer(op, 4), scratch = scratchOf(tid), o = partialOf(scratch);
   for (let t = share(count, tid, nt); t < share(count, tid + 1, nt); t++) {
     if (aborted()) return;
     const id = load<i32>(ids + (<usize>t << 2));
-    panelProduct(format, <usize>load<u32>(mat + MAT_DATA) + <usize>(id >> 4) * <usize>load<u32>(mat + MAT_PANEL), x + <usize>(t / perRow) * stride, stride, 1, K, scratch);
+    panelProduct(format, <usize>load<u32>(mat + MAT_DATA) + <usize>(id >> 4) * <usize>load<u32>(mat + MAT_PANEL), x + <usize>(t / perRow) * stride, rest ? rest + <usize>(t / perRow) * stride : 0, stride, 1, K, scratch);
     finish(o, id & ~15, V, pointer(op, 6), real(op, 7), real(op, 12));
     store<f32>(out + (<usize>t << 2), load<f32>(o + (<usize>(id & 15) << 2)));
   }
@@ -158,7 +158,7 @@ export function sampleShard(p: usize, n: i32, id: i32, key0: i32, key1: i32, tem
  * Op: the full pass. Words: 2 matrix, 3 x, 4 stride, 5 V, 6 bias, 7 scale, 8 shards' sums [N][shards][3] f64 or 0,
  * 9 entropy?, 10 k, 11 heaps [threads][N][8 + 8k], 12 cap, 13 logits out [N][V] or 0, 14 targets' logits, 15 per row,
  * 16 ranks [threads][N·perRow] i32 or 0, 17 sample keys [N][2] or 0, 18 temperature, 19 bests [threads][N][16],
- * 20 row flags [N] i32 (1: NaN or +Infinity), 21 first shard, 22 last shard.
+ * 20 row flags [N] i32 (1: NaN or +Infinity), 21 first shard, 22 last shard, 23 rest of the quantised rows or 0.
  */
 export function head(op: usize, tid: i32, nt: i32): void {
   const mat = pointer(op, 2), K = word(mat, 3), format = word(mat, 0), V = word(op, 5), N = load<i32>(CTL + CTL_ROWS);
@@ -170,10 +170,10 @@ export function head(op: usize, tid: i32, nt: i32): void {
   for (let s = a + share(z - a, tid, nt); s < a + share(z - a, tid + 1, nt); s++) {
     const id = s * SHARD, n = min(SHARD, V - id), padded = (n + 15) & ~15;
     for (let r0 = 0; r0 < N; r0 += HEAD_ROWS) {
-      const rows = min(HEAD_ROWS, N - r0), x = pointer(op, 3) + <usize>r0 * stride;
+      const rows = min(HEAD_ROWS, N - r0), x = pointer(op, 3) + <usize>r0 * stride, rest = pointer(op, 23) ? pointer(op, 23) + <usize>r0 * stride : 0;
       for (let c = 0; c < padded; c += 16) {
         if (aborted()) return;
-        panelProduct(format, data + <usize>((id + c) >> 4) * panelBytes, x, stride, rows, K, scratch);
+        panelProduct(format, data + <usize>((id + c) >> 4) * panelBytes, x, rest, stride, rows, K, scratch);
         for (let r = 0; r < rows; r++) {
           const o = logits + (<usize>(r * SHARD + c) << 2), t = tile + (<usize>r << 6);
           v128.store(o, v128.load(t));

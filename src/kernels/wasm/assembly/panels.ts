@@ -1,4 +1,4 @@
-import { F32, B8, B8M, B8H, B4Z, B4M, QUANT_BLOCK, QUANT_SCALE, QUANT_SUM, QUANT_ZERO, aborted, quantBytes } from "./abi";
+import { BF16, F16, F32, B8, B8M, B8H, B4Z, B4M, QUANT_BLOCK, QUANT_SCALE, QUANT_SUM, QUANT_ZERO, aborted, quantBytes } from "./abi";
 import { lowHalf, highHalf, unpackHalf, unpack4, unpack8, groupBytes, dataBytes } from "./unpack";
 
 // Products of one panel (16 output rows) with one row or many rows of activations. Every output element is summed
@@ -87,9 +87,16 @@ function flush(acc: v128, ints: v128, scale: v128, x: v128): v128 {
 
 /** One quantised row times a panel of an integer format. x: a row as quantBytes lays it out. */
 @inline
-function integerRow(p: usize, x: usize, K: i32, out: usize, format: i32): void {
+function integerRow(p: usize, x: usize, K: i32, out: usize, format: i32, more: bool): void {
   const G = K >> 5;
-  let f0 = f32x4.splat(0), f1 = f0, f2 = f0, f3 = f0, m0 = f0, m1 = f0, m2 = f0, m3 = f0;
+  let m0 = f32x4.splat(0), m1 = m0, m2 = m0, m3 = m0;
+  let f0 = m0, f1 = m0, f2 = m0, f3 = m0;
+  if (more) {
+    f0 = v128.load(out);
+    f1 = v128.load(out, 16);
+    f2 = v128.load(out, 32);
+    f3 = v128.load(out, 48);
+  }
   const m15 = i8x16.splat(15);
   for (let g = 0; g < G; g++) {
     const scale = v128.load32_splat(x + QUANT_SCALE), block = x;
@@ -276,9 +283,9 @@ function unpackGroup(p: usize, to: usize, format: i32): usize {
 }
 
 /** Many quantised rows times an integer panel: groups are unpacked once for all rows of the chunk, 512 of k at a time. */
-function integerRows(p: usize, x: usize, rows: i32, K: i32, scratch: usize, format: i32): void {
+function integerRows(p: usize, x: usize, rows: i32, K: i32, scratch: usize, format: i32, more: bool): void {
   const G = K >> 5, stride = quantBytes(K), out = partialOf(scratch), first = p;
-  memory.fill(out, 0, <usize>((rows + 1) & ~1) << 6);
+  if (!more) memory.fill(out, 0, <usize>((rows + 1) & ~1) << 6);
   for (let g0 = 0; g0 < G; g0 += 16) {
     const n = min(16, G - g0);
     const size: usize = format == B8H ? 2 * UNPACKED_HALF : UNPACKED;
@@ -316,21 +323,28 @@ function floatRows(p: usize, x: usize, stride: usize, rows: i32, K: i32, scratch
 
 /**
  * A panel times `rows` (at most ROW_CHUNK) rows; the results [rows][16] stand at partialOf(scratch).
- * x: f32 rows `stride` bytes apart for float formats, quantised rows for integer formats.
+ * x: f32 rows `stride` bytes apart for float formats, quantised rows for integer formats; `rest`: for integer formats,
+ * what quantisation left of the rows, itself quantised (0: not wanted). The second product meets the weights in cache.
  */
-export function panelProduct(format: i32, p: usize, x: usize, stride: usize, rows: i32, K: i32, scratch: usize): void {
+export function panelProduct(format: i32, p: usize, x: usize, rest: usize, stride: usize, rows: i32, K: i32, scratch: usize): void {
+  if (format < B8) {
+    if (rows > 1) floatRows(p, x, stride, rows, K, scratch, format);
+    else if (format == F32) floatRow(p, x, K, partialOf(scratch));
+    else if (format == F16) halfRow(p, x, K, partialOf(scratch), F16);
+    else halfRow(p, x, K, partialOf(scratch), BF16);
+    return;
+  }
+  integerProduct(format, p, x, rows, K, scratch, false);
+  if (rest) integerProduct(format, p, rest, rows, K, scratch, true);
+}
+function integerProduct(format: i32, p: usize, x: usize, rows: i32, K: i32, scratch: usize, more: bool): void {
+  if (rows > 1) return integerRows(p, x, rows, K, scratch, format, more);
   const out = partialOf(scratch);
-  if (rows == 1) {
-    if (format == F32) floatRow(p, x, K, out);
-    else if (format == B4M) integerRow(p, x, K, out, B4M);
-    else if (format == B4Z) integerRow(p, x, K, out, B4Z);
-    else if (format == B8) integerRow(p, x, K, out, B8);
-    else if (format == B8M) integerRow(p, x, K, out, B8M);
-    else if (format == B8H) integerRow(p, x, K, out, B8H);
-    else if (format == 1) halfRow(p, x, K, out, 1);
-    else halfRow(p, x, K, out, 2);
-  } else if (format < B8) floatRows(p, x, stride, rows, K, scratch, format);
-  else integerRows(p, x, rows, K, scratch, format);
+  if (format == B4M) integerRow(p, x, K, out, B4M, more);
+  else if (format == B4Z) integerRow(p, x, K, out, B4Z, more);
+  else if (format == B8) integerRow(p, x, K, out, B8, more);
+  else if (format == B8M) integerRow(p, x, K, out, B8M, more);
+  else integerRow(p, x, K, out, B8H, more);
 }
 
 /** Writes [rows][16] results to columns of out: plus bias, plus (accumulate) what out holds. */
@@ -359,14 +373,15 @@ export function writeTile(from: usize, rows: i32, out: usize, stride: usize, col
 /** in [N, K] times a matrix into columns of out; panels [first, last). */
 export function matmul(
   format: i32, data: usize, panelBytes: usize, O: i32, K: i32, first: i32, last: i32,
-  x: usize, xStride: usize, N: i32, out: usize, outStride: usize, bias: usize, accumulate: bool, scratch: usize,
+  x: usize, rest: usize, xStride: usize, N: i32, out: usize, outStride: usize, bias: usize, accumulate: bool, scratch: usize,
 ): void {
   for (let panel = first; panel < last; panel++) {
     const p = data + <usize>panel * panelBytes, c = panel << 4, cols = min(16, O - c);
     for (let r = 0; r < N; r += ROW_CHUNK) {
       if (aborted()) return;
       const rows = min(ROW_CHUNK, N - r);
-      panelProduct(format, p, x + <usize>r * xStride, xStride, rows, K, scratch);
+      const at = <usize>r * xStride;
+      panelProduct(format, p, x + at, rest ? rest + at : 0, xStride, rows, K, scratch);
       writeTile(
         partialOf(scratch), rows, out + <usize>r * outStride + (<usize>c << 2), outStride, cols,
         bias ? bias + (<usize>c << 2) : 0, accumulate,

@@ -53,8 +53,27 @@ export function normRow(x: usize, out: usize, columns: i32, group: i32, rms: boo
  * Activations for integer weights: int16 with one scale a block of 32; K is a multiple of 32.
  * A block with NaN or infinity gets a NaN scale, so that it cannot pass unseen.
  */
-export function quantRow(x: usize, K: i32, out: usize): void {
+export function quantRow(x: usize, K: i32, out: usize, first: usize, rest: usize): void {
   for (let g = 0; g < K >> 5; g++) {
+    if (first) {
+      remainder(x, first, rest);
+      quantBlock(rest, out);
+      first += QUANT_BLOCK;
+    } else quantBlock(x, out);
+    x += 128;
+    out += QUANT_BLOCK;
+  }
+}
+/** What a first quantisation left of a block: x - scale·int16, exact in float32 but for the last bit. */
+@inline
+function remainder(x: usize, first: usize, rest: usize): void {
+  const s = v128.load32_splat(first + QUANT_SCALE);
+  for (let i: usize = 0; i < 128; i += 16)
+    v128.store(rest + i, f32x4.sub(v128.load(x + i), f32x4.mul(s, f32x4.convert_i32x4_s(v128.load_ext<i16>(first + (i >> 1))))));
+}
+@inline
+function quantBlock(x: usize, out: usize): void {
+  {
     let m = f32x4.abs(v128.load(x));
     for (let i: usize = 16; i < 128; i += 16) m = f32x4.max(m, f32x4.abs(v128.load(x + i)));
     const top = max4(m);
@@ -73,8 +92,6 @@ export function quantRow(x: usize, K: i32, out: usize): void {
     store<f32>(out + QUANT_SCALE, scale);
     store<f32>(out + QUANT_SUM, <f32>total * scale);
     store<i32>(out + QUANT_ZERO, -8 * total);
-    x += 128;
-    out += QUANT_BLOCK;
   }
 }
 

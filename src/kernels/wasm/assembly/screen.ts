@@ -158,7 +158,7 @@ export function rescore(op: usize, tid: i32, nt: i32): void {
     if (aborted()) return;
     const id = load<i32>(ids + (<usize>t << 2)), panel = id >> 4;
     if (panel != have) {
-      panelProduct(word(mat, 0), <usize>load<u32>(mat + MAT_DATA) + <usize>panel * <usize>load<u32>(mat + MAT_PANEL), pointer(op, 3), pointer(op, 4), 1, K, scratch);
+      panelProduct(word(mat, 0), <usize>load<u32>(mat + MAT_DATA) + <usize>panel * <usize>load<u32>(mat + MAT_PANEL), pointer(op, 3), 0, pointer(op, 4), 1, K, scratch);
       for (let i: usize = 0; i < 64; i += 16)
         v128.store(tile + i, final4(v128.load(tile + i), pointer(op, 6), (<usize>panel << 6) + i, real(op, 7), real(op, 12)));
       have = panel;
