@@ -7,9 +7,9 @@ import type { WasmMatrix } from "./matrix.js";
 import type { Pool } from "./pool.js";
 import { Records } from "./records.js";
 
-const STAGE = 4 << 20;
+const STAGE = 1 << 18;
 
-/** Reads a checkpoint's rows a few MiB at a time into device memory and packs them into panels there. */
+/** Reads a checkpoint's rows a part at a time into device memory and packs them into panels there. */
 export async function upload(
   pool: Pool,
   arena: Arena,

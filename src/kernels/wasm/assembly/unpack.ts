@@ -20,7 +20,9 @@ export function lowHalf(v: v128, format: i32): v128 {
 /** Rows 4..7 (odd places). */
 @inline
 export function highHalf(v: v128, format: i32): v128 {
-  return format == BF16 ? v128.and(v, i32x4.splat(0xffff0000)) : widenHalf(i32x4.shr_u(v, 16));
+  // Two shifts, not a mask: V8 makes a mask's constant anew in every turn of a loop.
+  const high = i32x4.shr_u(v, 16);
+  return format == BF16 ? i32x4.shl(high, 16) : widenHalf(high);
 }
 
 export function unpackHalf(p: usize, count: i32, out: usize, format: i32): void {
