@@ -20,6 +20,7 @@ export { Session } from "./model/session.js";
 export { type DecodeOptions, type EncodeOptions, Tokenizer } from "./model/tokenizer/tokenizer.js";
 export type * from "./model/types.js";
 export type { SamplingOptions } from "./sampling/options.js";
+export { ProcessedDistribution } from "./sampling/processed.js";
 export { Embedding } from "./vocab/embedding.js";
 export { findTying, type NamedMatrix, type Tying } from "./vocab/tying.js";
 export { VocabMatrix, type VocabMatrixOptions } from "./vocab/vocab-matrix.js";

@@ -4,6 +4,7 @@ import { Distribution } from "../head/distribution.js";
 import type { LinearHead } from "../head/linear.js";
 import type { Device } from "../kernels/device.js";
 import type { Embedding } from "../vocab/embedding.js";
+import { continuationIds } from "./continuation.js";
 import { collect, generate, planGeneration } from "./generate.js";
 import { loadModel, type ModelParts } from "./load.js";
 import { promptIds } from "./prompt.js";
@@ -203,7 +204,7 @@ export class LanguageModel {
   private distribution(hidden: Float32Array, ids: readonly number[]): Distribution {
     const { tokenizer } = this;
     const text = tokenizer && {
-      encode: (text: string) => tokenizer.encode(text, { addSpecialTokens: false }),
+      encode: (text: string) => continuationIds(tokenizer, text, ids),
       tokenText: (id: number) => tokenizer.tokenText(id),
     };
     return new Distribution(this.head, hidden, {
