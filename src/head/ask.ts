@@ -27,9 +27,9 @@ export interface AskSample {
   readonly temperature?: number;
   /** A whole number in [0, 2^53). */
   readonly seed: number;
-  /** Which sequence each row belongs to; default 0 for all. */
+  /** Which sequence each row belongs to, a whole number in [0, 2^31); default 0 for all. */
   readonly sequences?: readonly number[];
-  /** Which step of its sequence each row is; default: the row's index. */
+  /** Which step of its sequence each row is, a whole number in [0, 2^31); default: the row's index. */
   readonly steps?: readonly number[];
 }
 
@@ -37,12 +37,14 @@ export interface AskSample {
 export interface Top {
   readonly ids: Int32Array;
   readonly logits: Float32Array;
-  /** Log-probabilities; there when the ask needs the log-sum-exp anyway (logSumExp, logProbs or entropy). */
+  /** Log-probabilities; there when `logSumExp` or `logProbs` was asked together with `topK`. */
   readonly logProbs?: Float64Array;
 }
 
-interface Answers {
-  topK: Top[];
+interface Answers<A = Ask> {
+  topK: A extends { readonly logSumExp: true } | { readonly logProbs: Ids }
+    ? (Top & { readonly logProbs: Float64Array })[]
+    : Top[];
   logProbs: Float64Array[];
   logSumExp: Float64Array;
   entropy: Float64Array;
@@ -51,8 +53,18 @@ interface Answers {
   logits: Float32Array;
 }
 
-/** The answer to an ask: just what was asked. Lists have one entry a row. */
-export type Answer<A extends Ask> = { readonly [K in keyof A & keyof Answers]: Answers[K] };
+/** Fields that an ask of this type holds for certain. */
+type Asked<A extends Ask> = {
+  [K in keyof A & keyof Answers]-?: undefined extends A[K] ? never : K;
+}[keyof A & keyof Answers];
+
+/**
+ * The answer to an ask: just what was asked, and perhaps undefined where the ask's type says that it may not have been.
+ * Lists have one entry a row.
+ */
+export type Answer<A extends Ask> = { readonly [K in Asked<A>]: Answers<A>[K] } & {
+  readonly [K in Exclude<keyof A & keyof Answers, Asked<A>>]?: Answers<A>[K];
+};
 
 const FIELDS = ["topK", "logProbs", "logSumExp", "entropy", "rank", "sample", "logits"] as const;
 
@@ -64,6 +76,11 @@ export function toQuery(ask: Ask, N: number, vocabSize: number): HeadQuery {
   checkFields("ask", ask, FIELDS);
   if (FIELDS.every((field) => ask[field] === undefined))
     throw new InputError(`ask: nothing was asked; ask for one or more of ${FIELDS.join(", ")}`);
+  for (const field of ["logSumExp", "entropy", "logits"] as const)
+    if (ask[field] !== undefined && ask[field] !== true)
+      throw new InputError(
+        `ask: ${field}: expected true, got ${JSON.stringify(ask[field])}; leave it out for no`,
+      );
   const { topK } = ask;
   if (topK !== undefined && !(Number.isInteger(topK) && topK >= 1 && topK <= vocabSize))
     throw new InputError(
@@ -87,6 +104,8 @@ export function toQuery(ask: Ask, N: number, vocabSize: number): HeadQuery {
 
 function rowsOf(what: string, ids: Ids | undefined, N: number, V: number): (readonly number[])[] | undefined {
   if (ids === undefined) return undefined;
+  if (!Array.isArray(ids) && !ArrayBuffer.isView(ids))
+    throw new InputError(`ask: ${what}: expected ids in a list, got ${JSON.stringify(ids)}`);
   const nested = ids.length > 0 && Array.isArray(ids[0]);
   const rows = nested
     ? (ids as readonly (readonly number[])[])
@@ -107,19 +126,27 @@ function rowsOf(what: string, ids: Ids | undefined, N: number, V: number): (read
   return [...rows];
 }
 
-function sampleQuery(sample: AskSample, N: number): NonNullable<HeadQuery["sample"]> {
+/** A sample's options for N rows, every default filled in. @throws InputError for one out of its range */
+export function sampleQuery(sample: AskSample, N: number): NonNullable<HeadQuery["sample"]> {
+  if (typeof sample !== "object" || sample === null)
+    throw new InputError(`ask: sample: expected { seed, … }, got ${JSON.stringify(sample)}`);
   checkFields("ask: sample", sample, ["temperature", "seed", "sequences", "steps"]);
   const { temperature = 1, seed, sequences, steps } = sample;
-  if (!(Number.isFinite(temperature) && temperature > 0))
+  // Devices divide by it in float32, where it must still be a number above 0.
+  if (!(Math.fround(temperature) > 0 && Math.fround(temperature) < Infinity))
     throw new InputError(`ask: sample.temperature: expected a number above 0, got ${temperature}`);
   if (!(Number.isSafeInteger(seed) && seed >= 0))
     throw new InputError(`ask: sample.seed: expected a whole number in [0, 2^53), got ${seed}`);
   for (const [name, list] of [
     ["sequences", sequences],
     ["steps", steps],
-  ] as const)
+  ] as const) {
     if (list && list.length !== N)
       throw new InputError(`ask: sample.${name}: expected ${N} numbers, one a row, got ${list.length}`);
+    for (const x of list ?? [])
+      if (!(Number.isInteger(x) && x >= 0 && x < 2 ** 31))
+        throw new InputError(`ask: sample.${name}: expected whole numbers in [0, 2^31), got ${x}`);
+  }
   return {
     temperature,
     seed,
@@ -157,7 +184,7 @@ export function toAnswer<A extends Ask>(ask: A, N: number, vocabSize: number, ra
   if (ask.sample && raw.sampleIds && raw.sampleLogits)
     out.sample = { ids: raw.sampleIds, logits: raw.sampleLogits };
   if (ask.logits) out.logits = raw.logits ?? new Float32Array(N * vocabSize);
-  return out as Answer<A>;
+  return out as unknown as Answer<A>;
 }
 
 function rankWidth(ids: Ids | undefined): number {

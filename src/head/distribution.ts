@@ -1,12 +1,11 @@
 import { InputError } from "../errors.js";
+import type { SamplingOptions } from "../sampling/options.js";
+import { ProcessedDistribution } from "../sampling/processed.js";
 import type { AskSample } from "./ask.js";
 import type { LinearHead } from "./linear.js";
+import { idsOf, likelihood, oneId, type TokenText } from "./tokens.js";
 
-/** Text of tokens, as far as a distribution needs it. */
-export interface TokenText {
-  encode(text: string): number[];
-  tokenText(id: number): string;
-}
+export { idsOf, type TokenText } from "./tokens.js";
 
 /** A token and how likely it is. */
 export interface RankedToken {
@@ -19,9 +18,15 @@ export interface RankedToken {
   readonly prob: number;
 }
 
-/** The questions that every distribution over tokens answers. Ids or text; text of several tokens by the chain rule. */
+/**
+ * The questions that every distribution over tokens answers, about ids or text. Values are raw when the distribution is
+ * (`Distribution`) and processed when it is (`Distribution.processed`).
+ */
 export interface TokenDistribution {
-  /** The k likeliest, most likely first; equal logits: the lower id first. */
+  /**
+   * The k likeliest, most likely first; equal logits: the lower id first. A processed distribution leaves out what the
+   * filters removed, and so may give fewer.
+   */
   top(k: number): Promise<RankedToken[]>;
   prob(token: number | string): Promise<number>;
   /** Nats; -Infinity for a token that cannot come. */
@@ -30,6 +35,10 @@ export interface TokenDistribution {
   rank(token: number | string): Promise<number>;
   /** Nats. */
   entropy(): Promise<number>;
+  /** ln Σ exp(logit). */
+  logSumExp(): Promise<number>;
+  /** All logits, [V], the caller's to keep; -Infinity: cannot come. */
+  logits(): Promise<Float32Array>;
   /** One id, exactly by the probabilities; the same for the same seed. */
   sample(options: AskSample): Promise<number>;
 }
@@ -37,6 +46,8 @@ export interface TokenDistribution {
 /** What a distribution may know besides its hidden state. */
 export interface DistributionContext {
   readonly text?: TokenText;
+  /** The ids before this token, for the repetition penalty. */
+  readonly ids?: readonly number[];
   /** Log-probabilities (raw) of the ids, each after those before it; for text of several tokens. */
   readonly continuation?: (ids: readonly number[]) => Promise<number[]>;
 }
@@ -105,35 +116,28 @@ export class Distribution implements TokenDistribution {
     return (await this.head.ask(this.hidden, { logits: true })).logits;
   }
 
+  /**
+   * What sampling with these options draws from: this distribution after penalty, temperature and filters.
+   * @param ids prompt and output so far, for the repetition penalty; default: the context's
+   * @throws InputError for an unknown option or one out of its range, and for a repetition penalty without ids
+   */
+  async processed(
+    options: SamplingOptions,
+    ids: Iterable<number> | undefined = this.context.ids,
+  ): Promise<TokenDistribution> {
+    if (!ids && options.repetitionPenalty !== undefined && options.repetitionPenalty !== 1)
+      throw new InputError("processed: repetitionPenalty needs the ids before this token: give them");
+    return ProcessedDistribution.of(this, options, ids);
+  }
+
   private both(): Promise<{ logSumExp: number; entropy: number }> {
-    this.sums ??= this.head
-      .ask(this.hidden, { logSumExp: true, entropy: true })
-      .then(({ logSumExp, entropy }) => ({ logSumExp: logSumExp[0], entropy: entropy[0] }));
+    this.sums ??= this.head.ask(this.hidden, { logSumExp: true, entropy: true }).then(
+      ({ logSumExp, entropy }) => ({ logSumExp: logSumExp[0], entropy: entropy[0] }),
+      (error: unknown) => {
+        this.sums = undefined; // what failed once may succeed later
+        throw error;
+      },
+    );
     return this.sums;
   }
-}
-
-/** Ids of a token given as id or text. @throws InputError for text without a tokenizer, or empty text */
-export function idsOf(token: number | string, text: TokenText | undefined): number[] {
-  if (typeof token === "number") return [token];
-  if (!text) throw new InputError(`${JSON.stringify(token)}: this model has no tokenizer; give an id`);
-  const ids = text.encode(token);
-  if (ids.length === 0)
-    throw new InputError("the empty text is no token; give text of at least one character, or an id");
-  return ids;
-}
-
-/** The id of text that must be one token. */
-export function oneId(token: number | string, text: TokenText | undefined): number {
-  const ids = idsOf(token, text);
-  if (ids.length > 1)
-    throw new InputError(
-      `${JSON.stringify(token)} is ${ids.length} tokens (${ids.join(", ")}): a rank is of one token`,
-    );
-  return ids[0];
-}
-
-/** A log-probability with its probability. */
-export function likelihood(logProb: number): { logProb: number; prob: number } {
-  return { logProb, prob: Math.exp(logProb) };
 }

@@ -55,7 +55,7 @@ export class LinearHead {
   get hiddenSize(): number {
     return this.weights.matrix.cols;
   }
-  /** The formula in words: "softcap₃₀(0.5 · (h·Wᵀ + b))" and its kin. */
+  /** The formula in words: "30 · tanh((0.5 · (h·Wᵀ + b)) / 30)" and its kin. */
   get formula(): string {
     const { bias, scale, softcap } = this.weights;
     let text = bias ? "h·Wᵀ + b" : "h·Wᵀ";
@@ -77,7 +77,7 @@ export class LinearHead {
       "softcap",
       "device",
     ]);
-    const { weight, vocabSize, hiddenSize, bias, scale = 1, softcap } = arrays;
+    const { weight, vocabSize, hiddenSize, bias } = arrays;
     size("vocabSize", vocabSize);
     size("hiddenSize", hiddenSize);
     if (weight.length !== vocabSize * hiddenSize)
@@ -86,24 +86,39 @@ export class LinearHead {
       );
     if (bias && bias.length !== vocabSize)
       throw new InputError(`bias: expected ${vocabSize} numbers, one a token, got ${bias.length}`);
+    if (bias?.some((x) => Number.isNaN(x) || x === Infinity))
+      throw new InputError("bias: expected numbers or -Infinity (a masked token), got NaN or +Infinity");
+    return LinearHead.fromRows(
+      arrays,
+      () => bias,
+      (first, count) => weight.subarray(first * hiddenSize, (first + count) * hiddenSize),
+    );
+  }
+
+  /** Rows [first, first + count) by a function, so that the weights need not stand in memory twice. */
+  private static async fromRows(
+    { vocabSize, hiddenSize, scale = 1, softcap, device: wanted }: Omit<HeadArrays, "weight" | "bias">,
+    bias: () => Float32Array | undefined,
+    rows: (first: number, count: number) => Float32Array,
+  ): Promise<LinearHead> {
     if (!Number.isFinite(scale)) throw new InputError(`scale: expected a finite number, got ${scale}`);
     if (softcap !== undefined && !(Number.isFinite(softcap) && softcap > 0))
       throw new InputError(`softcap: expected a number above 0, got ${softcap}`);
-    if (bias?.some((x) => Number.isNaN(x) || x === Infinity))
-      throw new InputError("bias: expected numbers or -Infinity (a masked token), got NaN or +Infinity");
-    const { device, owned } = await deviceOf(arrays.device);
-    const bytes = new Uint8Array(weight.buffer, weight.byteOffset, weight.byteLength);
+    const { device, owned } = await deviceOf(wanted);
     const source: MatrixSource = {
       name: "head weight",
       rows: vocabSize,
       cols: hiddenSize,
       type: "f32",
-      read: async (first, count) => bytes.subarray(first * hiddenSize * 4, (first + count) * hiddenSize * 4),
+      read: async (first, count) => {
+        const { buffer, byteOffset, byteLength } = rows(first, count);
+        return new Uint8Array(buffer, byteOffset, byteLength);
+      },
     };
     try {
       return new LinearHead(
         device,
-        { matrix: await device.matrix(source), vocabSize, bias, scale, softcap },
+        { matrix: await device.matrix(source), vocabSize, bias: bias(), scale, softcap },
         owned,
       );
     } catch (error) {
@@ -113,7 +128,7 @@ export class LinearHead {
   }
 
   /** A head whose weights and bias are uniform on ±1/√D, as PyTorch's nn.Linear begins; the same for the same seed. */
-  static random(options: RandomHead): Promise<LinearHead> {
+  static async random(options: RandomHead): Promise<LinearHead> {
     checkFields("LinearHead.random", options, [
       "vocabSize",
       "hiddenSize",
@@ -123,28 +138,24 @@ export class LinearHead {
       "softcap",
       "device",
     ]);
-    const { vocabSize, hiddenSize, seed, bias = true, scale, softcap, device } = options;
+    const { vocabSize, hiddenSize, seed, bias = true } = options;
     size("vocabSize", vocabSize);
     size("hiddenSize", hiddenSize);
     if (!(Number.isInteger(seed) && seed >= 0 && seed < 2 ** 32))
       throw new InputError(`seed: expected a whole number in [0, 2^32), got ${seed}`);
-    const next = mulberry32(seed);
+    const weights = vocabSize * hiddenSize;
     const bound = 1 / Math.sqrt(hiddenSize);
-    const fill = (length: number) => {
-      const out = new Float32Array(length);
-      for (let i = 0; i < length; i++) out[i] = (next() * 2 - 1) * bound;
+    const numbers = (first: number, count: number) => {
+      const next = mulberry32(seed, first);
+      const out = new Float32Array(count);
+      for (let i = 0; i < count; i++) out[i] = (next() * 2 - 1) * bound;
       return out;
     };
-    const weight = fill(vocabSize * hiddenSize);
-    return LinearHead.fromArrays({
-      weight,
-      vocabSize,
-      hiddenSize,
-      bias: bias ? fill(vocabSize) : undefined,
-      scale,
-      softcap,
-      device,
-    });
+    return LinearHead.fromRows(
+      options,
+      () => (bias ? numbers(weights, vocabSize) : undefined),
+      (first, count) => numbers(first * hiddenSize, count * hiddenSize),
+    );
   }
 
   /**
@@ -189,9 +200,12 @@ async function deviceOf(
   return { device: await openDevice(given), owned: true };
 }
 
-/** Uniform numbers in [0, 1) from a 32-bit seed (mulberry32 by Tommy Ettinger). */
-export function mulberry32(seed: number): () => number {
-  let state = seed | 0;
+/**
+ * Uniform numbers in [0, 1) from a 32-bit seed (mulberry32 by Tommy Ettinger), from the `first` on: its state only
+ * counts, so that any part of the stream can be had alone.
+ */
+export function mulberry32(seed: number, first = 0): () => number {
+  let state = (seed + Math.imul(first, 0x6d2b79f5)) | 0;
   return () => {
     state = (state + 0x6d2b79f5) | 0;
     let t = Math.imul(state ^ (state >>> 15), 1 | state);

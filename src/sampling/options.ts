@@ -5,7 +5,7 @@ import { applyTemperature, filterMinP, filterTopK, filterTopP, penalizeRepetitio
 export interface SamplingOptions {
   /** The likeliest token (after the penalty); filters and temperature then change nothing. Default false. */
   readonly greedy?: boolean;
-  /** Above 0; default 1. */
+  /** From 1e-6 (below that ask for greedy) to 1e30; default 1. */
   readonly temperature?: number;
   /** Keep the k likeliest, and what equals the k-th; a whole number, 0 = off. Default 0. */
   readonly topK?: number;
@@ -49,9 +49,11 @@ export function samplingOf(options: SamplingOptions): Sampling {
   };
   must(typeof greedy === "boolean", "greedy", "true or false", greedy);
   must(
-    Number.isFinite(temperature) && temperature >= 1e-6,
+    temperature >= 1e-6 && temperature <= 1e30,
     "temperature",
-    "a number above 0 (for the likeliest token ask for greedy)",
+    temperature > 0
+      ? "a number from 1e-6 to 1e30"
+      : "a number above 0 (for the likeliest token ask for greedy)",
     temperature,
   );
   must(Number.isSafeInteger(topK) && topK >= 0, "topK", "a whole number from 0 (off)", topK);

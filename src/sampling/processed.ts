@@ -1,28 +1,23 @@
 import { checkFields, InputError } from "../errors.js";
-import type { AskSample } from "../head/ask.js";
-import {
-  type Distribution,
-  likelihood,
-  oneId,
-  type RankedToken,
-  type TokenDistribution,
-} from "../head/distribution.js";
+import { type AskSample, sampleQuery } from "../head/ask.js";
+import type { Distribution, RankedToken, TokenDistribution } from "../head/distribution.js";
+import { likelihood, oneId } from "../head/tokens.js";
 import { processLogits, SAMPLING_FIELDS, type SamplingOptions, samplingOf } from "./options.js";
+import { pick } from "./pick.js";
 import { applyTemperature } from "./processors.js";
-import { pick } from "./sampler.js";
 
 /**
  * A distribution after penalty, temperature and filters: what sampling with these options draws from. Every value is
- * processed; removed tokens have probability 0 (log-probability -Infinity).
+ * processed; removed tokens have probability 0 (log-probability -Infinity). Greedy leaves one token, of probability 1.
  */
 export class ProcessedDistribution implements TokenDistribution {
-  private readonly logits: Float32Array;
+  private readonly row: Float32Array;
   private readonly logSum: number;
   private readonly raw: Distribution;
 
   private constructor(raw: Distribution, logits: Float32Array) {
     this.raw = raw;
-    this.logits = logits;
+    this.row = logits;
     let top = -Infinity;
     for (const x of logits) if (x > top) top = x;
     let sum = 0;
@@ -37,30 +32,35 @@ export class ProcessedDistribution implements TokenDistribution {
     context: Iterable<number> = [],
   ): Promise<ProcessedDistribution> {
     checkFields("processed", options, SAMPLING_FIELDS);
+    const sampling = samplingOf(options);
     const logits = await raw.logits();
-    processLogits(logits, samplingOf(options), context);
+    processLogits(logits, sampling, context);
+    if (sampling.greedy) {
+      const best = pick(logits, (i) => i, sampling, { sequence: 0, step: 0 });
+      for (let i = 0; i < logits.length; i++) if (i !== best) logits[i] = -Infinity;
+    }
     return new ProcessedDistribution(raw, logits);
   }
 
   async top(k: number): Promise<RankedToken[]> {
-    const V = this.logits.length;
+    const V = this.row.length;
     if (!(Number.isInteger(k) && k >= 1 && k <= V))
       throw new InputError(`top: expected a whole number from 1 to ${V} (the vocabulary), got ${k}`);
     const kept: number[] = [];
-    this.logits.forEach((x, i) => {
+    this.row.forEach((x, i) => {
       if (x > -Infinity) kept.push(i);
     });
-    kept.sort((a, b) => this.logits[b] - this.logits[a] || a - b);
+    kept.sort((a, b) => this.row[b] - this.row[a] || a - b);
     return kept.slice(0, k).map((id) => ({
       id,
       token: this.raw.context.text?.tokenText(id),
-      logit: this.logits[id],
-      ...likelihood(this.logits[id] - this.logSum),
+      logit: this.row[id],
+      ...likelihood(this.row[id] - this.logSum),
     }));
   }
 
   async logProb(token: number | string): Promise<number> {
-    return this.logits[this.idOf(token)] - this.logSum;
+    return this.row[this.idOf(token)] - this.logSum;
   }
 
   async prob(token: number | string): Promise<number> {
@@ -68,32 +68,40 @@ export class ProcessedDistribution implements TokenDistribution {
   }
 
   async rank(token: number | string): Promise<number> {
-    const mine = this.logits[this.idOf(token)];
+    const mine = this.row[this.idOf(token)];
     let larger = 0;
-    for (const x of this.logits) if (x > mine) larger++;
+    for (const x of this.row) if (x > mine) larger++;
     return 1 + larger;
   }
 
   async entropy(): Promise<number> {
     let sum = 0;
-    for (const x of this.logits) {
+    for (const x of this.row) {
       const logProb = x - this.logSum;
       if (x > -Infinity) sum -= Math.exp(logProb) * logProb;
     }
     return Math.max(0, sum);
   }
 
-  async sample({ seed, temperature = 1, sequences = [0], steps = [0] }: AskSample): Promise<number> {
-    const logits = this.logits.slice();
-    const sampling = samplingOf({ seed, temperature });
+  async logSumExp(): Promise<number> {
+    return this.logSum;
+  }
+
+  async logits(): Promise<Float32Array> {
+    return this.row.slice();
+  }
+
+  async sample(options: AskSample): Promise<number> {
+    const { seed, temperature, sequences, steps } = sampleQuery(options, 1);
+    const logits = this.row.slice();
     applyTemperature(logits, temperature);
-    return pick(logits, (i) => i, sampling, { sequence: sequences[0], step: steps[0] });
+    return pick(logits, (i) => i, samplingOf({ seed }), { sequence: sequences[0], step: steps[0] });
   }
 
   private idOf(token: number | string): number {
     const id = oneId(token, this.raw.context.text);
-    if (!(Number.isInteger(id) && id >= 0 && id < this.logits.length))
-      throw new InputError(`id ${id} is outside the vocabulary [0, ${this.logits.length})`);
+    if (!(Number.isInteger(id) && id >= 0 && id < this.row.length))
+      throw new InputError(`id ${id} is outside the vocabulary [0, ${this.row.length})`);
     return id;
   }
 }

@@ -32,23 +32,57 @@ export function filterTopK(logits: Float32Array, k: number): void {
  */
 export function filterTopP(logits: Float32Array, p: number): void {
   if (p >= 1) return;
-  const probs = softmax(logits);
-  const keep = new Set(nucleus(probs, p));
-  for (let i = 0; i < logits.length; i++) if (!keep.has(i)) logits[i] = -Infinity;
+  const kept = nucleus(softmax(logits), p);
+  for (let i = 0, next = 0; i < logits.length; i++) {
+    if (i === kept[next]) next++;
+    else logits[i] = -Infinity;
+  }
 }
 
-/** Indices of the smallest set of falling probability whose mass reaches p (mass before a kept one < p). */
+/**
+ * How much of p counts as reaching it, less than float32 logits can tell: where a mass is p exactly on paper, their
+ * rounding must not let one token more in.
+ */
+const REACH = 1 - 2 ** -22;
+
+/** Indices, rising, of the smallest set of falling probability whose mass reaches p (mass before a kept one < p). */
 export function nucleus(probs: ArrayLike<number>, p: number): number[] {
-  // All that is at or below (1 - p) / V has together at most 1 - p: the rest reaches p without it.
-  const least = (1 - p) / probs.length;
-  let order: number[] = [];
-  for (let i = 0; i < probs.length; i++) if (probs[i] > least * 0.999) order.push(i);
-  if (order.length === 0) order = Array.from({ length: probs.length }, (_, i) => i);
-  order.sort((a, b) => probs[b] - probs[a] || a - b);
-  let mass = 0;
-  let count = 0;
-  while (count < order.length && (count === 0 || mass < p)) mass += probs[order[count++]];
-  return order.slice(0, count);
+  const { least, ties } = edge(falling(probs, p * REACH), p * REACH);
+  const kept: number[] = [];
+  for (let i = 0, left = ties; i < probs.length; i++)
+    if (probs[i] > least || (probs[i] === least && left-- > 0)) kept.push(i);
+  return kept;
+}
+
+/** Probabilities, largest first: as many of the largest as have the mass, or all. A nucleus is mostly far from all. */
+function falling(probs: ArrayLike<number>, mass: number): Float64Array {
+  let top = 0;
+  for (let i = 0; i < probs.length; i++) top = Math.max(top, probs[i]);
+  for (let floor = top / 16; ; floor = floor < top * 1e-12 ? 0 : floor / 16) {
+    const some: number[] = [];
+    let sum = 0;
+    for (let i = 0; i < probs.length; i++)
+      if (probs[i] >= floor) {
+        some.push(probs[i]);
+        sum += probs[i];
+      }
+    // A sum in another order may round otherwise, by far less than this.
+    if (floor === 0 || sum >= mass * (1 + 1e-9)) return Float64Array.from(some).sort().reverse();
+  }
+}
+
+/** The smallest probability that is kept, and how many of those equal to it. */
+function edge(sorted: Float64Array, mass: number): { least: number; ties: number } {
+  let sum = 0;
+  let least = Infinity;
+  let ties = 0;
+  for (const prob of sorted) {
+    if (ties > 0 && sum >= mass) break;
+    ties = prob === least ? ties + 1 : 1;
+    least = prob;
+    sum += prob;
+  }
+  return { least, ties };
 }
 
 /** Removes tokens less likely than `minP` times the likeliest (MinPLogitsWarper; Nguyen et al. 2024). */

@@ -1,26 +1,28 @@
-import { InputError } from "../errors.js";
 import type { LinearHead } from "../head/linear.js";
-import { gumbel, gumbelKey } from "../kernels/reference/gumbel.js";
-import { filter, processLogits, type Sampling } from "./options.js";
+import { type Candidates, chooseAmong } from "./candidates.js";
+import { processLogits, type Sampling } from "./options.js";
+import { type Place, pick } from "./pick.js";
 
-/** Where a token stands: its noise is a function of the seed and these two, and of nothing else. */
-export interface Place {
-  /** Which of several sequences of one seed. */
-  readonly sequence: number;
-  /** Which token of the sequence, counted from 0. */
-  readonly step: number;
-  /** Prompt and output so far, for the repetition penalty. */
-  readonly context: Iterable<number>;
-}
+export { type Place, pick } from "./pick.js";
 
-/** More candidates than k are asked for, to see ties at the k-th place; past this k the whole row is processed. */
-const SPARE = 8;
+/** First number of candidates where nothing says how many are enough, and the number past which the row is cheaper. */
+const FIRST = 64;
 const MOST_CANDIDATES = 1024;
+/** Candidates beyond the k-th, to see where ties with it end. */
+const SPARE = 8;
+
+/** A chosen id with its raw logit, and the raw log-sum-exp of its row where it was asked for. */
+interface Choice {
+  readonly id: number;
+  readonly logit: number;
+  readonly logSumExp?: number;
+}
 
 /**
  * The next token for one hidden row [D]: the argmax, over what the filters leave, of processed logit + Gumbel noise
  * (an exact sample), or the argmax of the logits when greedy. Each way below gives the same id; they differ in how much
  * of the vocabulary is read and how many logits leave the head.
+ * @throws InputError when no token is left, AbortError
  */
 export async function chooseToken(
   head: LinearHead,
@@ -29,57 +31,76 @@ export async function chooseToken(
   place: Place,
   signal?: AbortSignal,
 ): Promise<number> {
-  const { greedy, temperature, topK, topP, minP, repetitionPenalty, seed } = sampling;
-  const V = head.vocabSize;
-  if (repetitionPenalty === 1) {
-    if (greedy) return (await head.ask(hidden, { topK: 1 }, { signal })).topK[0].ids[0];
-    if (topK === 0 && topP === 1 && minP === 0) {
-      const sample = { temperature, seed, sequences: [place.sequence], steps: [place.step] };
-      return (await head.ask(hidden, { sample }, { signal })).sample.ids[0];
-    }
-    if (topK > 0 && topK + SPARE <= Math.min(V, MOST_CANDIDATES)) {
-      const [top] = (await head.ask(hidden, { topK: topK + SPARE }, { signal })).topK;
-      // A tie that reaches the last of the spares may go on: then only the whole row tells.
-      if (top.logits[topK - 1] > top.logits[topK + SPARE - 1]) return fromCandidates(top, sampling, place);
-    }
-  }
-  const { logits } = await head.ask(hidden, { logits: true }, { signal });
-  processLogits(logits, sampling, place.context);
-  return pick(logits, (i) => i, sampling, place);
+  return (await choose(head, hidden, sampling, place, false, signal)).id;
 }
 
-/** Among the k best alone, ordered by id so that sums run as they would over the whole row. */
-function fromCandidates(
-  top: { ids: Int32Array; logits: Float32Array },
+/**
+ * `chooseToken` together with the token's raw log-probability (nats). That needs the whole vocabulary's sum, so the head
+ * is read in full, but once for both.
+ */
+export async function chooseScored(
+  head: LinearHead,
+  hidden: Float32Array,
   sampling: Sampling,
   place: Place,
-): number {
-  const order = Array.from(top.ids.keys()).sort((a, b) => top.ids[a] - top.ids[b]);
-  const ids = order.map((i) => top.ids[i]);
-  const logits = Float32Array.from(order, (i) => top.logits[i] / Math.fround(sampling.temperature));
-  filter(logits, sampling);
-  return pick(logits, (i) => ids[i], sampling, place);
+  signal?: AbortSignal,
+): Promise<{ id: number; logProb: number }> {
+  const { id, logit, logSumExp = Number.NaN } = await choose(head, hidden, sampling, place, true, signal);
+  return { id, logProb: logit - logSumExp };
 }
 
-/** The argmax of logit + noise over what is left (greedy: of the logit); equal values: the lower id. */
-export function pick(
-  logits: Float32Array,
-  idOf: (index: number) => number,
+async function choose(
+  head: LinearHead,
+  hidden: Float32Array,
   sampling: Sampling,
-  { sequence, step }: Pick<Place, "sequence" | "step">,
-): number {
-  const key = gumbelKey(sampling.seed, sequence, step);
-  let best = -Infinity;
-  let chosen = -1;
-  for (let i = 0; i < logits.length; i++) {
-    const z = logits[i];
-    if (z === -Infinity) continue;
-    const value = sampling.greedy ? z : Math.fround(z + gumbel(key, idOf(i)));
-    if (value > best) {
-      best = value;
-      chosen = idOf(i);
-    }
+  place: Place,
+  scored: boolean,
+  signal: AbortSignal | undefined,
+): Promise<Choice> {
+  const { greedy, temperature, topK, topP, minP, repetitionPenalty, seed } = sampling;
+  const sums: { readonly logSumExp?: true } = scored ? { logSumExp: true } : {};
+  if (!greedy && repetitionPenalty === 1 && topK === 0 && topP === 1 && minP === 0) {
+    const sample = { temperature, seed, sequences: [place.sequence], steps: [place.step] };
+    const answer = await head.ask(hidden, { sample, ...sums }, { signal });
+    return {
+      id: answer.sample.ids[0],
+      logit: answer.sample.logits[0],
+      logSumExp: answer.logSumExp?.[0],
+    };
   }
-  if (chosen < 0) throw new InputError("no token is left to choose from: every logit is -Infinity");
-  return chosen;
+  const seen = new Set(repetitionPenalty === 1 ? [] : place.context);
+  for (let n = firstCandidates(sampling, seen); n <= MOST_CANDIDATES && n < head.vocabSize; n *= 8) {
+    const answer = await head.ask(hidden, { topK: n, ...sums }, { signal });
+    const chosen = chooseAmong(byId(answer.topK[0]), sampling, { ...place, context: seen });
+    if (chosen) return { ...chosen, logSumExp: answer.logSumExp?.[0] };
+  }
+  const { logits, logSumExp } = await head.ask(hidden, { logits: true, ...sums }, { signal });
+  const processed = logits.slice();
+  processLogits(processed, sampling, seen);
+  const id = pick(processed, (i) => i, sampling, place);
+  return { id, logit: logits[id], logSumExp: logSumExp?.[0] };
+}
+
+/** How many candidates to ask for first; Infinity where no number of candidates tells what the filters leave. */
+function firstCandidates(
+  { greedy, topK, topP, minP, repetitionPenalty }: Sampling,
+  seen: ReadonlySet<number>,
+): number {
+  // A penalty below 1 raises logits, also those of tokens that are no candidates.
+  if (repetitionPenalty < 1) return Infinity;
+  const penalised = Math.min(seen.size, FIRST);
+  if (greedy) return 1 + (repetitionPenalty === 1 ? 0 : penalised);
+  if (topK > 0) return topK + SPARE + penalised;
+  // Top-p without top-k goes by the mass of the whole vocabulary.
+  return minP > 0 && topP === 1 ? FIRST : Infinity;
+}
+
+/** Sorted by id, so that sums run, and ties fall, as they would over the whole row. */
+function byId({ ids, logits }: { readonly ids: Int32Array; readonly logits: Float32Array }): Candidates {
+  const order = Array.from(ids.keys()).sort((a, b) => ids[a] - ids[b]);
+  return {
+    ids: order.map((i) => ids[i]),
+    logits: Float32Array.from(order, (i) => logits[i]),
+    least: logits[logits.length - 1],
+  };
 }

@@ -1,3 +1,5 @@
+import { InputError } from "../errors.js";
+
 /** What a stop detector lets through, and whether a stop string has been met. */
 export interface Passed {
   readonly text: string;
@@ -15,8 +17,13 @@ export class StopDetector {
   private readonly stops: readonly string[];
   private readonly longest: number;
 
-  /** @param stops non-empty strings */
+  /** @throws InputError for an empty stop string, which would end any text before its beginning */
   constructor(stops: readonly string[]) {
+    for (const stop of stops)
+      if (typeof stop !== "string" || stop === "")
+        throw new InputError(
+          `stop strings: expected text of at least one character, got ${JSON.stringify(stop)}`,
+        );
     this.stops = stops;
     this.longest = Math.max(0, ...stops.map((stop) => stop.length));
   }

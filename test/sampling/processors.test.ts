@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { processLogits, type SamplingOptions, samplingOf } from "../../src/sampling/options.js";
 import {
@@ -118,6 +119,56 @@ describe.skipIf(!shared)("against transformers", () => {
         nucleus(c.probs, c.top_p).sort((a, b) => a - b),
         c.name,
       ).toEqual(c.kept_ids_lowest_id_on_ties);
+  });
+});
+
+describe("top-p against the plain definition", () => {
+  const plain = (probs: number[], p: number) => {
+    const order = probs.map((_, i) => i).sort((a, b) => probs[b] - probs[a] || a - b);
+    let mass = 0;
+    let n = 0;
+    while (n < order.length && (n === 0 || mass < p * (1 - 2 ** -22))) mass += probs[order[n++]];
+    return order.slice(0, n).sort((a, b) => a - b);
+  };
+  it("any probabilities, ties and zeros among them", () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.oneof(fc.constantFrom(0, 1, 1, 1e-4), fc.double({ min: 0, max: 9, noNaN: true })), {
+          minLength: 1,
+          maxLength: 60,
+        }),
+        fc.double({ min: 1e-6, max: 0.999999, noNaN: true }),
+        (weights, p) => {
+          const sum = weights.reduce((a, b) => a + b, 0);
+          const probs = weights.map((w, i) => (sum > 0 ? w / sum : i === 0 ? 1 : 0));
+          expect(nucleus(probs, p)).toEqual(plain(probs, p));
+        },
+      ),
+      { numRuns: 2000, seed: 5 },
+    );
+  });
+  it("mass that is p on paper, from logits in float32", () => {
+    const probs = [0.25, 0.0625, 0.03125, 0.5, 0.125, 0.03125];
+    for (const [p, count] of [
+      [0.25, 1],
+      [0.5, 1],
+      [0.75, 2],
+      [0.875, 3],
+      [0.9375, 4],
+      [0.96875, 5],
+    ]) {
+      const z = Float32Array.from(probs, Math.log);
+      filterTopP(z, p);
+      expect(kept(z), `p = ${p}`).toBe(count);
+    }
+    for (let n = 1; n < 10; n++) {
+      const ten = new Float32Array(10).fill(3);
+      filterTopP(ten, n / 10);
+      expect(
+        Array.from(ten, (x) => x === 3),
+        `p = ${n / 10}`,
+      ).toEqual(Array.from(ten, (_, i) => i < n));
+    }
   });
 });
 

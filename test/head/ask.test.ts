@@ -1,0 +1,143 @@
+import { afterAll, describe, expect, expectTypeOf, it } from "vitest";
+import type { Answer, Ask, Top } from "../../src/head/ask.js";
+import { Distribution } from "../../src/head/distribution.js";
+import { LinearHead } from "../../src/head/linear.js";
+import { samplingOf } from "../../src/sampling/options.js";
+import { ProcessedDistribution } from "../../src/sampling/processed.js";
+import { softmax } from "../../src/sampling/processors.js";
+import { chooseToken } from "../../src/sampling/sampler.js";
+import { devices } from "../devices.js";
+import { floats } from "../kernels/random.js";
+
+describe("the type of an answer", () => {
+  it("holds what was asked; what may not have been asked may be undefined", () => {
+    type Both = Answer<{ topK: 5; logSumExp: true }>;
+    expectTypeOf<keyof Both>().toEqualTypeOf<"topK" | "logSumExp">();
+    expectTypeOf<Both["topK"][0]["logProbs"]>().toEqualTypeOf<Float64Array>();
+    expectTypeOf<Answer<{ topK: 5 }>["topK"]>().toEqualTypeOf<Top[]>();
+    expectTypeOf<Answer<{ topK?: number }>["topK"]>().toEqualTypeOf<Top[] | undefined>();
+    expectTypeOf<Answer<Ask>["logits"]>().toEqualTypeOf<Float32Array | undefined>();
+  });
+});
+
+describe.each(devices)("what a head refuses, and what it answers: %s", async (_, open) => {
+  const device = await open();
+  const head = await LinearHead.random({ vocabSize: 40, hiddenSize: 8, seed: 3, device });
+  const hidden = floats(8, 5, 3);
+  afterAll(() => device.close());
+
+  it.each<[string, unknown, RegExp]>([
+    ["a yes that is not true", { logSumExp: 1 }, /logSumExp: expected true, got 1/],
+    ["a no", { entropy: false, topK: 1 }, /entropy: expected true, got false/],
+    ["logits by name", { logits: "all" }, /logits: expected true/],
+    ["ids that are no list", { logProbs: 3 }, /logProbs: expected ids/],
+    ["a fraction of a sequence", { sample: { seed: 1, sequences: [0.5] } }, /sequences: expected whole/],
+    ["a step past int32", { sample: { seed: 1, steps: [2 ** 31] } }, /steps: expected whole/],
+    ["a sample without a seed", { sample: {} }, /seed: expected/],
+    ["a sample that is a number", { sample: 7 }, /sample: expected/],
+  ])("%s", async (_, ask, message) => {
+    await expect(head.ask(hidden, ask as Ask)).rejects.toThrow(message);
+  });
+
+  it("no rows have no answers", async () => {
+    const answer = await head.ask(new Float32Array(0), {
+      topK: 2,
+      logProbs: [1],
+      rank: [2],
+      logSumExp: true,
+    });
+    expect(answer.topK).toEqual([]);
+    expect(answer.logProbs).toEqual([]);
+    expect(answer.rank).toEqual([]);
+    expect(answer.logSumExp.length).toBe(0);
+  });
+
+  it("top-k has log-probabilities when the log-sum-exp or log-probabilities were asked", async () => {
+    expect((await head.ask(hidden, { topK: 3 })).topK[0]).not.toHaveProperty("logProbs");
+    expect((await head.ask(hidden, { topK: 3, entropy: true })).topK[0]).not.toHaveProperty("logProbs");
+    const { topK, logProbs } = await head.ask(hidden, { topK: 3, logProbs: [7] });
+    const at = topK[0].ids.indexOf(7);
+    if (at >= 0) expect(topK[0].logProbs[at]).toBe(logProbs[0][0]);
+  });
+
+  it("a head too large to hold is refused in words", async () => {
+    await expect(
+      LinearHead.random({ vocabSize: 2 ** 31, hiddenSize: 2 ** 20, seed: 1, device }),
+    ).rejects.toMatchObject({ name: "InputError" });
+  });
+
+  it("random weights are uniform on ±1/√D, and a seed's numbers do not depend on how they are read", async () => {
+    const wide = await LinearHead.random({ vocabSize: 500, hiddenSize: 64, seed: 9, bias: false, device });
+    const rows = await wide.weights.matrix.gather(Int32Array.from({ length: 500 }, (_, i) => i));
+    expect(await wide.weights.matrix.gather([77])).toEqual(rows.slice(77 * 64, 78 * 64));
+    const bins = new Array<number>(16).fill(0);
+    for (const x of rows) bins[Math.floor((x * 8 + 1) * 8)]++;
+    const want = rows.length / 16;
+    expect(bins.reduce((chi, n) => chi + (n - want) ** 2 / want, 0)).toBeLessThan(15 + 5 * Math.sqrt(30));
+  });
+
+  const text = { encode: (t: string) => [...t].map((c) => c.charCodeAt(0) - 97), tokenText: String };
+
+  it("a distribution is processed by options, its own ids and others", async () => {
+    const raw = new Distribution(head, hidden, { text, ids: [1, 2] });
+    const processed = await raw.processed({ topK: 4, temperature: 0.7, repetitionPenalty: 1.5 });
+    const same = await ProcessedDistribution.of(
+      raw,
+      { topK: 4, temperature: 0.7, repetitionPenalty: 1.5 },
+      [2, 1],
+    );
+    expect(await processed.top(40)).toEqual(await same.top(40));
+    const unaware = new Distribution(head, hidden);
+    await expect(unaware.processed({ repetitionPenalty: 1.5 })).rejects.toThrow(/needs the ids/);
+    // @ts-expect-error an unknown option
+    await expect(raw.processed({ topk: 4 })).rejects.toThrow(/unknown option "topk"/);
+    const logits = await processed.logits();
+    expect(logits.filter((x) => x > -Infinity).length).toBe(4);
+    const probs = softmax(logits);
+    expect(await processed.entropy()).toBeCloseTo(-probs.reduce((s, p) => s + (p && p * Math.log(p)), 0), 9);
+    const [best] = await processed.top(1);
+    expect(best.logit - (await processed.logSumExp())).toBeCloseTo(best.logProb, 9);
+  });
+
+  it("a processed distribution's sample is the token that generation chooses", async () => {
+    const raw = new Distribution(head, hidden, { ids: [1, 2] });
+    for (const options of [{ greedy: true }, { topK: 5 }, { minP: 0.2, temperature: 1.4 }, { topP: 0.7 }])
+      for (let seed = 0; seed < 20; seed++) {
+        const place = { sequence: 0, step: 0, context: [1, 2] };
+        const chosen = await chooseToken(head, hidden, samplingOf({ ...options, seed }), place);
+        const processed = await raw.processed(options);
+        expect(await processed.sample({ seed })).toBe(chosen);
+        expect(await processed.prob(chosen)).toBeGreaterThan(0);
+        if ("greedy" in options) expect(await processed.prob(chosen)).toBe(1);
+      }
+    const processed = await raw.processed({ topK: 5 });
+    // @ts-expect-error an unknown option
+    await expect(processed.sample({ seed: 1, temprature: 2 })).rejects.toThrow(/unknown option/);
+    await expect(processed.sample({ seed: 1, temperature: 1e-42 })).rejects.toThrow(/temperature/);
+  });
+
+  it("text of several tokens goes by the continuation, or is refused", async () => {
+    const aware = new Distribution(head, hidden, { text, continuation: async (ids) => ids.map((id) => -id) });
+    expect(await aware.logProb("bcd")).toBe(-6);
+    expect(await aware.prob("bcd")).toBe(Math.exp(-6));
+    const unaware = new Distribution(head, hidden, { text });
+    await expect(unaware.prob("bcd")).rejects.toThrow(/is 3 tokens/);
+    await expect(unaware.prob("")).rejects.toThrow(/empty text/);
+    await expect(new Distribution(head, hidden).prob("b")).rejects.toThrow(/no tokenizer/);
+    await expect((await aware.processed({})).prob("bcd")).rejects.toThrow(/is 3 tokens/);
+  });
+
+  it("a question that failed is asked anew", async () => {
+    let fail = true;
+    const shy = Object.create(device, {
+      ask: {
+        value: (...all: Parameters<typeof device.ask>) =>
+          fail ? Promise.reject(new Error("busy")) : device.ask(...all),
+      },
+    }) as typeof device;
+    const raw = new Distribution(new LinearHead(shy, head.weights), hidden);
+    await expect(raw.entropy()).rejects.toThrow("busy");
+    fail = false;
+    expect(await raw.entropy()).toBeGreaterThan(0);
+  });
+});
