@@ -209,6 +209,7 @@ export class LanguageModel {
     };
     return new Distribution(this.head, hidden, {
       text,
+      ids,
       continuation: (more) => this.continuation(ids, more),
     });
   }

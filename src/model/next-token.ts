@@ -1,6 +1,6 @@
 import type { LinearHead } from "../head/linear.js";
 import type { Sampling } from "../sampling/options.js";
-import { chooseToken, type Place } from "../sampling/sampler.js";
+import { chooseScored, chooseToken, type Place } from "../sampling/sampler.js";
 
 /** What is wanted beside the token. */
 export interface Beside {
@@ -39,11 +39,9 @@ export async function nextToken(
     // Nothing is larger than the largest: its rank needs no ask.
     return chosen(list[0].id, list[0].logProb, beside.rank ? 1 : undefined, list.slice(0, count));
   }
-  const { temperature, topK, topP, minP, seed } = sampling;
-  if (plain && topK === 0 && topP === 1 && minP === 0 && !beside.rank && count === 0) {
-    const sample = { temperature, seed, sequences: [place.sequence], steps: [place.step] };
-    const answer = await head.ask(hidden, { sample, logSumExp: true }, { signal });
-    return chosen(answer.sample.ids[0], answer.sample.logits[0] - answer.logSumExp[0], undefined, []);
+  if (!beside.rank && count === 0) {
+    const { id, logProb } = await chooseScored(head, hidden, sampling, place, signal);
+    return chosen(id, logProb, undefined, []);
   }
   const id = await chooseToken(head, hidden, sampling, place, signal);
   const ask = {
