@@ -13,16 +13,18 @@ const SHARD: i32 = 1024;
 const LOGITS: usize = 65536; // offset of [64][1024] f32 in the scratch
 const HEAD_ROWS: i32 = 64;
 
-/** bias, scale, cap on 16 logits; ids at or above V become -Infinity. */
+/** bias, scale and cap of four products; `at`: byte offset of their ids' biases. */
+@inline
+export function final4(v: v128, bias: usize, at: usize, scale: f32, cap: f32): v128 {
+  if (bias) v = f32x4.add(v, v128.load(bias + at));
+  if (scale != 1) v = f32x4.mul(v, f32x4.splat(scale));
+  if (cap > 0) v = f32x4.mul(tanh4(f32x4.div(v, f32x4.splat(cap))), f32x4.splat(cap));
+  return v;
+}
+/** A panel's 16 products to final logits; ids at or above V become -Infinity. */
 @inline
 function finish(p: usize, id: i32, V: i32, bias: usize, scale: f32, cap: f32): void {
-  for (let i: usize = 0; i < 64; i += 16) {
-    let v = v128.load(p + i);
-    if (bias) v = f32x4.add(v, v128.load(bias + (<usize>id << 2) + i));
-    if (scale != 1) v = f32x4.mul(v, f32x4.splat(scale));
-    if (cap > 0) v = f32x4.mul(tanh4(f32x4.div(v, f32x4.splat(cap))), f32x4.splat(cap));
-    v128.store(p + i, v);
-  }
+  for (let i: usize = 0; i < 64; i += 16) v128.store(p + i, final4(v128.load(p + i), bias, (<usize>id << 2) + i, scale, cap));
   for (let i = max(0, V - id); i < 16; i++) store<f32>(p + (<usize>i << 2), -Infinity);
 }
 

@@ -1,6 +1,6 @@
 import { CTL, MAT_DATA, MAT_PANEL, aborted, pointer, real, scratchOf, share, word } from "./abi";
-import { heapFloor, heapPush } from "./head";
-import { gumbel4, max4, sum4, tanh4 } from "./math";
+import { final4, heapFloor, heapPush } from "./head";
+import { gumbel4 } from "./math";
 import { panelProduct, partialOf } from "./panels";
 import { widenRow } from "./unpack";
 
@@ -71,15 +71,6 @@ function approximate(p: usize, x: usize, padded: i32, scale: f32, out: usize): v
   v128.store(out, f32x4.mul(f32x4.mul(f1, v128.load(tail, 16)), sv), 16);
   v128.store(out, f32x4.mul(f32x4.mul(f2, v128.load(tail, 32)), sv), 32);
   v128.store(out, f32x4.mul(f32x4.mul(f3, v128.load(tail, 48)), sv), 48);
-}
-
-/** bias, scale, cap as the head applies them. */
-@inline
-function final4(v: v128, bias: usize, at: usize, scale: f32, cap: f32): v128 {
-  if (bias) v = f32x4.add(v, v128.load(bias + at));
-  if (scale != 1) v = f32x4.mul(v, f32x4.splat(scale));
-  if (cap > 0) v = f32x4.mul(tanh4(f32x4.div(v, f32x4.splat(cap))), f32x4.splat(cap));
-  return v;
 }
 
 /**
