@@ -136,8 +136,9 @@ class GeneratedText {
   }
 
   end(): { readonly text: string; readonly stopped: boolean } {
-    const { text, stopped } = this.stop.push(this.stream?.end() ?? "");
-    return { text: text + this.stop.end(), stopped };
+    const last = this.stop.push(this.stream?.end() ?? "");
+    const held = this.stop.end();
+    return { text: last.text + held.text, stopped: held.stopped };
   }
 }
 

@@ -49,15 +49,14 @@ export class StopDetector {
     return { text: passed, stopped: false };
   }
 
-  /** The text that was held back; the stream has ended, so it is no stop string. */
-  end(): string {
-    if (this.done) return "";
+  /** The stream has ended: what was held back, up to a stop string that was only waiting for a longer one. */
+  end(): Passed {
+    if (this.done) return { text: "", stopped: true };
     this.done = true;
-    for (const stop of this.stops) {
-      const at = this.held.indexOf(stop);
-      if (at >= 0) this.held = this.held.slice(0, at);
-    }
-    return this.held;
+    const first = Math.min(...this.stops.map((stop) => this.held.indexOf(stop)).filter((at) => at >= 0));
+    return first === Infinity
+      ? { text: this.held, stopped: false }
+      : { text: this.held.slice(0, first), stopped: true };
   }
 
   /** Whether a longer stop string, begun before `at`, may still be completed. */

@@ -179,13 +179,15 @@ describe("stop strings", () => {
             stopped = passed.stopped;
             if (stopped) break;
           }
-          if (!stopped) got += detector.end();
+          const last = detector.end();
+          got += last.text;
           const text = pieces.join("");
           const at = Math.min(
             ...stops.map((s) => (text.includes(s) ? text.indexOf(s) : Infinity)),
             text.length,
           );
           expect(got).toBe(text.slice(0, at));
+          expect(last.stopped).toBe(stops.some((s) => text.includes(s)));
         },
       ),
       { numRuns: 500, seed: 3 },
