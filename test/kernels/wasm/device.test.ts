@@ -1,4 +1,5 @@
 import { afterAll, describe, expect, it } from "vitest";
+import { AbortError } from "../../../src/errors.js";
 import type { Device, KvCache } from "../../../src/kernels/device.js";
 import type { StoredType } from "../../../src/kernels/format.js";
 import type { Program } from "../../../src/kernels/op.js";
@@ -189,41 +190,33 @@ describe.each([
   ["in workers", 2],
   ["on the caller's thread", 0],
 ])("aborting %s", (_, threads) => {
-  it("is seen within 50 ms and leaves the cache as it was", async () => {
+  it("stops a run of many seconds on its way, and leaves the cache as it was", async () => {
     const device = await WasmDevice.start(threads, "test");
-    const { program } = await everyOp(device, {
-      ...base,
-      D: 2048,
-      F: 8192,
-      heads: 16,
-      kvHeads: 16,
-      headDim: 128,
-    });
-    const cache = device.cache(program);
+    const { program } = await everyOp(device, base);
+    const wide = await device.matrix(randomSource("f32", 4096, 32, 1));
+    const back = await device.matrix(randomSource("f32", 32, 4096, 2));
+    const once32 = [
+      { op: "matmul", in: "x", out: "wide", outColumn: 0, weight: wide, accumulate: false },
+      { op: "act", kind: "tanh", buffer: "wide" },
+      { op: "matmul", in: "wide", out: "x", outColumn: 0, weight: back, accumulate: false },
+    ] as const;
+    const endless: Program = {
+      ...program,
+      buffers: { ...program.buffers, wide: 4096 },
+      ops: [...program.ops, ...Array.from({ length: 3000 }, () => once32).flat()],
+    };
+    const cache = device.cache(endless);
     const controller = new AbortController();
-    const rows = 60;
-    const run = device.run(program, {
-      segments: [{ cache, rows }],
-      ids: new Int32Array(rows),
+    setTimeout(() => controller.abort(), 30);
+    const run = device.run(endless, {
+      segments: [{ cache, rows: 60 }],
+      ids: new Int32Array(60),
       outputs: [{ buffer: "x" }],
       signal: controller.signal,
     });
-    let at = 0;
-    setTimeout(() => {
-      at = performance.now();
-      controller.abort();
-    }, 3);
-    const outcome = await run.then(
-      () => "finished",
-      (error: Error) => error.name,
-    );
-    if (outcome === "AbortError") {
-      // The bound of the design is 50 ms; a loaded machine is given ten times that, a whole run takes seconds.
-      expect(performance.now() - at).toBeLessThan(500);
-      expect(cache.length).toBe(0);
-    } else expect(outcome).toBe("finished");
-    await once(device, program, cache, Int32Array.of(1, 2));
-    expect(cache.length).toBe(outcome === "finished" ? rows + 2 : 2);
+    await expect(run).rejects.toThrow(AbortError);
+    expect(cache.length).toBe(0);
+    await once(device, program, device.cache(program), Int32Array.of(1, 2));
     await device.close();
     await expect(device.run(program, { segments: [], ids: new Int32Array(0), outputs: [] })).rejects.toThrow(
       /closed/,
