@@ -81,8 +81,7 @@ function block(
     code.matmul(mlp.up, from, up);
     code.push({ op: "act", kind: mlp.activation, buffer: up });
   }
-  // What act · up makes is heavy-tailed: one large number in a block would cost its neighbours their digits.
-  code.leave(mlp, mlp.down, up, D, true);
+  code.leave(mlp, mlp.down, up, D);
 }
 
 /** Queries, keys and values of `from`, turned, then attention into the buffer "attended". */
@@ -91,7 +90,7 @@ function attend(code: Code, spec: LayerSpec<Matrix>["attention"], from: string, 
   const qkv = code.buffer("qkv", (heads + 2 * kvHeads) * headDim);
   let column = 0;
   for (const linear of spec.qkv) {
-    code.matmul(linear, from, qkv, { outColumn: column, precise: true });
+    code.matmul(linear, from, qkv, { outColumn: column });
     column += linear.weight.rows;
   }
   const keys = heads * headDim;
@@ -152,9 +151,9 @@ class Code {
     linear: LinearSpec<Matrix>,
     from: string,
     out: string,
-    { outColumn = 0, accumulate = false, precise = false } = {},
+    { outColumn = 0, accumulate = false } = {},
   ): void {
-    this.push({ op: "matmul", in: from, out, outColumn, ...linear, accumulate, precise });
+    this.push({ op: "matmul", in: from, out, outColumn, ...linear, accumulate });
   }
 
   /** A sublayer's last product, its optional norm, the sum with the residual stream, and the optional norm of that. */
@@ -163,15 +162,14 @@ class Code {
     linear: LinearSpec<Matrix>,
     from: string,
     D: number,
-    precise = false,
   ): void {
     const x = bodyBuffers.input;
     if (norms.normOut) {
       const branch = this.buffer("branch", D);
-      this.matmul(linear, from, branch, { precise });
+      this.matmul(linear, from, branch);
       this.norm(norms.normOut, branch, branch, D);
       this.push({ op: "add", in: branch, out: x });
-    } else this.matmul(linear, from, x, { accumulate: true, precise });
+    } else this.matmul(linear, from, x, { accumulate: true });
     if (norms.normSum) this.norm(norms.normSum, x, x, D);
   }
 }

@@ -69,11 +69,6 @@ export interface MatmulOp {
   readonly weight: Matrix;
   readonly bias?: Float32Array;
   readonly accumulate: boolean;
-  /**
-   * A device that rounds activations to int16 to meet integer weights rounds this input's remainder a second time, and
-   * so keeps float32's digits. For products whose errors weigh most: queries and keys, and the width-F input of an mlp.
-   */
-  readonly precise?: boolean;
 }
 
 /**

@@ -77,9 +77,9 @@ export function matrixBytes(type: StoredType, rows: number, cols: number): numbe
   return Math.ceil(rows / 16) * panelBytes(type, cols);
 }
 
-/** Bytes of one quantised row: 80 for each block of 32 (int16 [32], scale, sum, zero point). */
+/** Bytes of one quantised row: for each block of 32, 80 (int16 [32], scale, sum, zero point, flag) and 80 for what rounding left. */
 export function quantBytes(cols: number): number {
-  return (cols >> 5) * 80;
+  return (cols >> 5) * 160;
 }
 
 /** Cache geometry: positions a block, and bytes of one key head in a block. */

@@ -201,7 +201,6 @@ export class WasmDevice implements Device {
       buffers.set(name, { address: take(N * padded(width) * 4), stride: padded(width) * 4 });
     const widest = Math.max(32, ...program.ops.map((op) => (op.op === "matmul" ? op.weight.cols : 0)));
     const quant = take(N * quantBytes(Math.ceil(widest / 32) * 32));
-    const rest = take(N * quantBytes(Math.ceil(widest / 32) * 32));
     const ids = take(N * 4);
     const positionsAt = take(N * 4);
     const tablesAt = take(N * 4);
@@ -265,7 +264,6 @@ export class WasmDevice implements Device {
             [...buffers].map(([name, b]) => [name, { address: base + b.address, stride: b.stride }]),
           ),
           quant: base + quant,
-          rest: base + rest,
           ids: base + ids,
           positions: base + positionsAt,
           rope: (frequencies, factor) =>

@@ -78,7 +78,6 @@ export class HeadRunner {
       const stride = Math.ceil(D / 16) * 64;
       const x = take(N * stride, "hidden states");
       const quant = matrix.integer ? take(N * quantBytes(D), "quantised hidden states") : 0;
-      const rest = matrix.integer ? take(N * quantBytes(D), "quantised hidden states") : 0;
       const sums = query.logSumExp || query.entropy ? take(N * shards * 24, "sums") : 0;
       const heapBytes = 8 + 8 * query.topK;
       const heaps = query.topK ? take(threads * N * heapBytes, "top-k heaps") : 0;
@@ -106,10 +105,7 @@ export class HeadRunner {
         best.fill(-Infinity);
       }
       const records = new Records();
-      if (quant) {
-        records.push(OPCODE.quant, false, [x, stride, quant, D]);
-        records.push(OPCODE.quant, true, [x, stride, rest, D, quant]);
-      }
+      if (quant) records.push(OPCODE.quant, true, [x, stride, quant, D]);
       const input = quant ? [quant, quantBytes(D)] : [x, stride];
       const shared = [matrix.descriptor, ...input, V, bias, f(head.scale)];
       if (perRow)
@@ -120,7 +116,6 @@ export class HeadRunner {
           perRow,
           targets,
           f(head.softcap ?? 0),
-          rest,
         ]);
       if (sums || heaps || logits || ranks || bests)
         records.push(OPCODE.head, true, [
@@ -140,7 +135,6 @@ export class HeadRunner {
           flags,
           0,
           shards,
-          rest,
         ]);
       records.write(memory, list);
       this.pool.word(CTL_OPS, list);

@@ -9,8 +9,6 @@ export interface Placement {
   readonly buffers: ReadonlyMap<string, { address: number; stride: number }>;
   /** Room for quantised activations of the widest input. */
   readonly quant: number;
-  /** The same for what a first quantisation left. */
-  readonly rest: number;
   readonly ids: number;
   readonly positions: number;
   /** cos and sin of each row, for a table of frequencies. */
@@ -41,7 +39,7 @@ export function lower(program: Program, place: Placement, out: Records): void {
     last = split;
   };
   const wrote = (name: string) => {
-    if (quantised?.startsWith(`${name} `)) quantised = undefined;
+    if (quantised === name) quantised = undefined;
   };
   for (const op of program.ops) {
     switch (op.op) {
@@ -80,11 +78,9 @@ export function lower(program: Program, place: Placement, out: Records): void {
       case "matmul": {
         const weight = op.weight as WasmMatrix;
         weight.check();
-        if (weight.integer && quantised !== `${op.in} ${op.precise}`) {
+        if (weight.integer && quantised !== op.in) {
           push("rows", OPCODE.quant, [at(op.in), stride(op.in), place.quant, weight.cols]);
-          if (op.precise)
-            push("rows", OPCODE.quant, [at(op.in), stride(op.in), place.rest, weight.cols, place.quant]);
-          quantised = `${op.in} ${op.precise}`;
+          quantised = op.in;
         }
         const input = weight.integer ? [place.quant, quantBytes(weight.cols)] : [at(op.in), stride(op.in)];
         const split: Split = `columns ${Math.ceil(weight.rows / 16)}`;
@@ -95,7 +91,6 @@ export function lower(program: Program, place: Placement, out: Records): void {
           stride(op.out),
           place.vector(op.bias),
           op.accumulate ? 1 : 0,
-          weight.integer && op.precise ? place.rest : 0,
         ];
         // Products of one input are independent of each other: only what is not a product before them needs a wait.
         if (last !== "rows" && independent(program.ops, op)) {

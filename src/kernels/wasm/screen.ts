@@ -160,15 +160,15 @@ export class Screener {
     };
     try {
       const bias = this.vector(head.bias);
+      const x = take(D * 4 + 64);
       const x16 = take(((D + 3) & ~3) * 2);
-      const heapBytes = 8 + 8 * k;
-      const heaps = take(threads * heapBytes);
+      const heaps = take(threads * (8 + 8 * k));
       const listBytes = 8 + 8 * CAPACITY;
       const lists = take(threads * listBytes);
-      const list = take(128);
+      const list = take(256);
+      new Float32Array(memory.buffer, x, D).set(row);
       const bound = quantise(row, new Int16Array(memory.buffer, x16, (D + 3) & ~3));
-      const records = new Records();
-      records.push(OPCODE.screen, true, [
+      const words = [
         matrix.descriptor,
         screen.address,
         screen.panelBytes,
@@ -188,67 +188,22 @@ export class Screener {
         sample?.key[0] ?? 0,
         sample?.key[1] ?? 0,
         f(sample?.temperature ?? 1),
-        f(1e-6),
-      ]);
+        x,
+        // A candidate's full row lies in a panel of 16: past this many the full pass reads less.
+        Math.floor(head.vocabSize / 24 / threads),
+      ];
+      const records = new Records();
+      records.push(OPCODE.screen, true, words);
+      records.push(OPCODE.rescore, true, words);
       await this.execute(records, list, signal);
-      const lower: { id: number; logit: number }[] = [];
-      const view = new DataView(memory.buffer);
+      const found: { id: number; logit: number }[] = [];
       for (let t = 0; t < threads; t++) {
-        if (view.getInt32(lists + t * listBytes, true) > CAPACITY) return undefined;
-        readHeap(memory.buffer, heaps + t * heapBytes, lower);
+        if (new Int32Array(memory.buffer, lists + t * listBytes, 1)[0] > CAPACITY) return undefined;
+        readHeap(memory.buffer, lists + t * listBytes, found);
       }
-      lower.sort((a, b) => b.logit - a.logit);
-      const floor = lower.length >= k ? lower[k - 1].logit : -Infinity;
-      const ids: number[] = [];
-      for (let t = 0; t < threads; t++) {
-        const at = lists + t * listBytes;
-        const size = view.getInt32(at, true);
-        for (let i = 0; i < size; i++)
-          if (view.getFloat32(at + 8 + i * 8, true) >= floor) ids.push(view.getInt32(at + 12 + i * 8, true));
-      }
-      // Rescoring one row reads its panel of 16: past this the full pass reads less.
-      if (ids.length > head.vocabSize / 24) return undefined;
-      return await this.rescore(head, row, ids, bias, signal);
+      return found;
     } finally {
       for (const at of own) this.arena.release(at);
-    }
-  }
-
-  private async rescore(
-    head: HeadWeights,
-    row: Float32Array,
-    ids: number[],
-    bias: number,
-    signal?: AbortSignal,
-  ) {
-    const matrix = head.matrix as WasmMatrix;
-    const { memory } = this.pool;
-    const x = this.arena.alloc(row.length * 4 + 64, "a screening");
-    const idsAt = this.arena.alloc(ids.length * 4, "a screening");
-    const out = this.arena.alloc(ids.length * 4, "a screening");
-    const list = this.arena.alloc(128, "an op list");
-    try {
-      new Float32Array(memory.buffer, x, row.length).set(row);
-      new Int32Array(memory.buffer, idsAt, ids.length).set(ids);
-      const records = new Records();
-      records.push(OPCODE.rescore, true, [
-        matrix.descriptor,
-        x,
-        row.length * 4,
-        head.vocabSize,
-        bias,
-        f(head.scale),
-        idsAt,
-        ids.length,
-        0,
-        out,
-        f(head.softcap ?? 0),
-      ]);
-      await this.execute(records, list, signal);
-      const logits = new Float32Array(memory.buffer, out, ids.length);
-      return ids.map((id, i) => ({ id, logit: logits[i] }));
-    } finally {
-      for (const at of [x, idsAt, out, list]) this.arena.release(at);
     }
   }
 }

@@ -89,13 +89,20 @@ export function share(n: i32, tid: i32, nt: i32): i32 {
 }
 /**
  * Quantised activations: a block of 32 is 80 bytes, int16 [32], then its scale (f32), its scaled sum (f32), -8 times its
- * integer sum (i32), and 4 bytes of nothing.
+ * integer sum (i32), and whether what rounding left of it is worth a second product (i32). Behind a row's blocks stand
+ * as many for that remainder: int16 and scale, zeros where there is none.
  */
 export const QUANT_BLOCK: usize = 80;
 export const QUANT_SCALE: usize = 64;
 export const QUANT_SUM: usize = 68;
 export const QUANT_ZERO: usize = 72;
+export const QUANT_REST: usize = 76;
 @inline
 export function quantBytes(K: i32): usize {
+  return quantRest(K) << 1;
+}
+/** How far behind a row its remainder stands. */
+@inline
+export function quantRest(K: i32): usize {
   return <usize>(K >> 5) * QUANT_BLOCK;
 }

@@ -37,18 +37,16 @@ function finish(s: v128, scale: v128, cap: f32): v128 {
   if (cap > 0) s = f32x4.mul(tanh4(f32x4.div(s, f32x4.splat(cap))), f32x4.splat(cap));
   return s;
 }
-/** -Infinity where the key is not visible: j > last or j < first. */
-@inline
-function mask(s: v128, j: v128, first: i32, last: i32): v128 {
-  const out = v128.or(i32x4.gt_s(j, i32x4.splat(last)), i32x4.lt_s(j, i32x4.splat(first)));
-  return v128.bitselect(f32x4.splat(-Infinity), s, out);
+/** -Infinity for those of 16 keys, from j on, that are not visible: before first or after last. */
+function mask(s: usize, j: i32, first: i32, last: i32): void {
+  for (let i = 0; i < 16; i++) if (j + i < first || j + i > last) store<f32>(s + (<usize>i << 2), -Infinity);
 }
 
 /** softmax over n scores in place, without the division: returns Σ. n is a multiple of 16. */
 function exponentials(s: usize, n: i32): f32 {
   const end = s + (<usize>n << 2);
   let m = f32x4.splat(-Infinity);
-  for (let p = s; p < end; p += 16) m = f32x4.max(m, v128.load(p));
+  for (let p = s; p < end; p += 16) m = f32x4.pmax(m, v128.load(p));
   const top = f32x4.splat(max4(m));
   let z = f32x4.splat(0);
   for (let p = s; p < end; p += 16) {
@@ -100,17 +98,20 @@ function attend(
         k += 64;
       }
       const at = <usize>(((b - b0) << 5) + (half << 4)) << 2;
-      const j0 = i32x4.add(i32x4.splat((b << 5) + (half << 4)), i32x4(0, 1, 2, 3)), four = i32x4.splat(4);
-      const j1 = i32x4.add(j0, four), j2 = i32x4.add(j1, four), j3 = i32x4.add(j2, four);
-      v128.store(sa + at, mask(finish(a0, sv, cap), j0, firstA, pa));
-      v128.store(sa + at, mask(finish(a1, sv, cap), j1, firstA, pa), 16);
-      v128.store(sa + at, mask(finish(a2, sv, cap), j2, firstA, pa), 32);
-      v128.store(sa + at, mask(finish(a3, sv, cap), j3, firstA, pa), 48);
+      v128.store(sa + at, finish(a0, sv, cap));
+      v128.store(sa + at, finish(a1, sv, cap), 16);
+      v128.store(sa + at, finish(a2, sv, cap), 32);
+      v128.store(sa + at, finish(a3, sv, cap), 48);
       if (two) {
-        v128.store(sb + at, mask(finish(c0, sv, cap), j0, firstB, pb));
-        v128.store(sb + at, mask(finish(c1, sv, cap), j1, firstB, pb), 16);
-        v128.store(sb + at, mask(finish(c2, sv, cap), j2, firstB, pb), 32);
-        v128.store(sb + at, mask(finish(c3, sv, cap), j3, firstB, pb), 48);
+        v128.store(sb + at, finish(c0, sv, cap));
+        v128.store(sb + at, finish(c1, sv, cap), 16);
+        v128.store(sb + at, finish(c2, sv, cap), 32);
+        v128.store(sb + at, finish(c3, sv, cap), 48);
+      }
+      const j = (b << 5) + (half << 4);
+      if (j < firstB || j + 15 > pa) {
+        mask(sa + at, j, firstA, pa);
+        if (two) mask(sb + at, j, firstB, pb);
       }
     }
   }

@@ -21,23 +21,23 @@ export function final4(v: v128, bias: usize, at: usize, scale: f32, cap: f32): v
   if (cap > 0) v = f32x4.mul(tanh4(f32x4.div(v, f32x4.splat(cap))), f32x4.splat(cap));
   return v;
 }
-/** A panel's 16 products to final logits; ids at or above V become -Infinity. */
+/** A panel's 16 products to final logits at `to`; ids at or above V become -Infinity. */
 @inline
-function finish(p: usize, id: i32, V: i32, bias: usize, scale: f32, cap: f32): void {
-  for (let i: usize = 0; i < 64; i += 16) v128.store(p + i, final4(v128.load(p + i), bias, (<usize>id << 2) + i, scale, cap));
-  for (let i = max(0, V - id); i < 16; i++) store<f32>(p + (<usize>i << 2), -Infinity);
+function finish(from: usize, to: usize, id: i32, V: i32, bias: usize, scale: f32, cap: f32): void {
+  for (let i: usize = 0; i < 64; i += 16) v128.store(to + i, final4(v128.load(from + i), bias, (<usize>id << 2) + i, scale, cap));
+  for (let i = max(0, V - id); i < 16; i++) store<f32>(to + (<usize>i << 2), -Infinity);
 }
 
 /** Op: logits of given (row, id) pairs, by the same product as the full pass, so to the same bits. */
 export function targets(op: usize, tid: i32, nt: i32): void {
   const mat = pointer(op, 2), K = word(mat, 3), format = word(mat, 0), V = word(op, 5);
   const count = word(op, 9), perRow = word(op, 10), ids = pointer(op, 8), out = pointer(op, 11);
-  const x = pointer(op, 3), rest = pointer(op, 13), stride = pointer(op, 4), scratch = scratchOf(tid), o = partialOf(scratch);
+  const x = pointer(op, 3), stride = pointer(op, 4), scratch = scratchOf(tid), o = partialOf(scratch);
   for (let t = share(count, tid, nt); t < share(count, tid + 1, nt); t++) {
     if (aborted()) return;
     const id = load<i32>(ids + (<usize>t << 2));
-    panelProduct(format, <usize>load<u32>(mat + MAT_DATA) + <usize>(id >> 4) * <usize>load<u32>(mat + MAT_PANEL), x + <usize>(t / perRow) * stride, rest ? rest + <usize>(t / perRow) * stride : 0, stride, 1, K, scratch);
-    finish(o, id & ~15, V, pointer(op, 6), real(op, 7), real(op, 12));
+    panelProduct(format, <usize>load<u32>(mat + MAT_DATA) + <usize>(id >> 4) * <usize>load<u32>(mat + MAT_PANEL), x + <usize>(t / perRow) * stride, stride, 1, K, scratch);
+    finish(o, o, id & ~15, V, pointer(op, 6), real(op, 7), real(op, 12));
     store<f32>(out + (<usize>t << 2), load<f32>(o + (<usize>(id & 15) << 2)));
   }
 }
@@ -107,6 +107,18 @@ function topShard(p: usize, n: i32, id: i32, heap: usize, k: i32, V: i32): void 
   }
 }
 
+/** The largest of n numbers, or NaN when one of them is. */
+@inline
+function maximum(p: usize, n: i32): f32 {
+  let m = f32x4.splat(-Infinity), bad = i32x4.splat(0);
+  for (let i: usize = 0; i < <usize>n << 2; i += 16) {
+    const x = v128.load(p + i);
+    m = f32x4.pmax(m, x);
+    bad = v128.or(bad, f32x4.ne(x, x));
+  }
+  return v128.any_true(bad) ? f32.NaN : max4(m);
+}
+
 /** Σ e^(x - m) and, asked for, Σ (x - m) e^(x - m), in float64 over groups of 16. out: m, s, t as f64. */
 function sumShard(p: usize, n: i32, m: f32, entropy: bool, out: usize): void {
   let s = f64x2.splat(0), t = s;
@@ -118,7 +130,7 @@ function sumShard(p: usize, n: i32, m: f32, entropy: bool, out: usize): void {
         const x = f32x4.sub(v128.load(p + i + j), mv), e = exp4(x);
         es = f32x4.add(es, e);
         // x may be -Infinity where e is 0.
-        if (entropy) ts = f32x4.add(ts, f32x4.mul(f32x4.max(x, low), e));
+        if (entropy) ts = f32x4.add(ts, f32x4.mul(f32x4.pmax(x, low), e));
       }
       s = f64x2.add(s, f64x2.add(f64x2.promote_low_f32x4(es), f64x2.promote_low_f32x4(v128.shuffle<i32>(es, es, 2, 3, 2, 3))));
       if (entropy) t = f64x2.add(t, f64x2.add(f64x2.promote_low_f32x4(ts), f64x2.promote_low_f32x4(v128.shuffle<i32>(ts, ts, 2, 3, 2, 3))));
@@ -160,7 +172,7 @@ export function sampleShard(p: usize, n: i32, id: i32, key0: i32, key1: i32, tem
  * Op: the full pass. Words: 2 matrix, 3 x, 4 stride, 5 V, 6 bias, 7 scale, 8 shards' sums [N][shards][3] f64 or 0,
  * 9 entropy?, 10 k, 11 heaps [threads][N][8 + 8k], 12 cap, 13 logits out [N][V] or 0, 14 targets' logits, 15 per row,
  * 16 ranks [threads][N·perRow] i32 or 0, 17 sample keys [N][2] or 0, 18 temperature, 19 bests [threads][N][16],
- * 20 row flags [N] i32 (1: NaN or +Infinity), 21 first shard, 22 last shard, 23 rest of the quantised rows or 0.
+ * 20 row flags [N] i32 (1: NaN or +Infinity), 21 first shard, 22 last shard.
  */
 export function head(op: usize, tid: i32, nt: i32): void {
   const mat = pointer(op, 2), K = word(mat, 3), format = word(mat, 0), V = word(op, 5), N = load<i32>(CTL + CTL_ROWS);
@@ -172,24 +184,15 @@ export function head(op: usize, tid: i32, nt: i32): void {
   for (let s = a + share(z - a, tid, nt); s < a + share(z - a, tid + 1, nt); s++) {
     const id = s * SHARD, n = min(SHARD, V - id), padded = (n + 15) & ~15;
     for (let r0 = 0; r0 < N; r0 += HEAD_ROWS) {
-      const rows = min(HEAD_ROWS, N - r0), x = pointer(op, 3) + <usize>r0 * stride, rest = pointer(op, 23) ? pointer(op, 23) + <usize>r0 * stride : 0;
+      const rows = min(HEAD_ROWS, N - r0), x = pointer(op, 3) + <usize>r0 * stride;
       for (let c = 0; c < padded; c += 16) {
         if (aborted()) return;
-        panelProduct(format, data + <usize>((id + c) >> 4) * panelBytes, x, rest, stride, rows, K, scratch);
-        for (let r = 0; r < rows; r++) {
-          const o = logits + (<usize>(r * SHARD + c) << 2), t = tile + (<usize>r << 6);
-          v128.store(o, v128.load(t));
-          v128.store(o, v128.load(t, 16), 16);
-          v128.store(o, v128.load(t, 32), 32);
-          v128.store(o, v128.load(t, 48), 48);
-          finish(o, id + c, V, bias, scale, cap);
-        }
+        panelProduct(format, data + <usize>((id + c) >> 4) * panelBytes, x, stride, rows, K, scratch);
+        for (let r = 0; r < rows; r++) finish(tile + (<usize>r << 6), logits + (<usize>(r * SHARD + c) << 2), id + c, V, bias, scale, cap);
       }
       for (let r = 0; r < rows; r++) {
         const row = r0 + r, p = logits + (<usize>(r * SHARD) << 2);
-        let mv = f32x4.splat(-Infinity);
-        for (let i: usize = 0; i < <usize>padded << 2; i += 16) mv = f32x4.max(mv, v128.load(p + i));
-        const m = max4(mv);
+        const m = maximum(p, padded);
         if (!(m < Infinity)) store<i32>(flags + (<usize>row << 2), 1);
         if (sums) sumShard(p, padded, m, word(op, 9) != 0, sums + <usize>(row * shards + s) * 24);
         if (k) topShard(p, n, id, pointer(op, 11) + <usize>(tid * N + row) * heapBytes, k, V);

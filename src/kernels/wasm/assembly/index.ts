@@ -85,7 +85,7 @@ function step(op: usize, code: i32, tid: i32, nt: i32, N: i32): void {
     const r = <usize>n;
     if (code == OP_NORM)
       normRow(pointer(op, 2) + r * pointer(op, 3), pointer(op, 4) + r * pointer(op, 5), word(op, 6), word(op, 7), word(op, 8) != 0, real(op, 9), pointer(op, 10), pointer(op, 11), word(op, 12) != 0);
-    else if (code == OP_QUANT) quantRow(pointer(op, 2) + r * pointer(op, 3), word(op, 5), pointer(op, 4) + r * quantBytes(word(op, 5)), pointer(op, 6) ? pointer(op, 6) + r * quantBytes(word(op, 5)) : 0, scratchOf(tid));
+    else if (code == OP_QUANT) quantRow(pointer(op, 2) + r * pointer(op, 3), word(op, 5), pointer(op, 4) + r * quantBytes(word(op, 5)), scratchOf(tid));
     else if (code == OP_ROPE)
       ropeRow(pointer(op, 2) + r * pointer(op, 3), word(op, 4), word(op, 5), word(op, 6), word(op, 7) != 0, pointer(op, 8) + r * (<usize>word(op, 6) << 3));
     else if (code == OP_STORE) storeRow(op, n);
@@ -97,7 +97,7 @@ function product(op: usize, tid: i32, nt: i32, N: i32): void {
   const mat = pointer(op, 2), O = word(mat, 2), panels = (O + 15) >> 4;
   matmul(
     word(mat, 0), load<u32>(mat + MAT_DATA), load<u32>(mat + MAT_PANEL), O, word(mat, 3), share(panels, tid, nt), share(panels, tid + 1, nt),
-    pointer(op, 3), pointer(op, 9), pointer(op, 4), N, pointer(op, 5), pointer(op, 6), pointer(op, 7), word(op, 8) != 0, scratchOf(tid),
+    pointer(op, 3), pointer(op, 4), N, pointer(op, 5), pointer(op, 6), pointer(op, 7), word(op, 8) != 0, scratchOf(tid),
   );
 }
 

@@ -9,26 +9,37 @@ function madd(a: v128, b: v128, c: f32): v128 {
   return f32x4.add(f32x4.mul(a, b), splat(c));
 }
 
+// V8 builds a vector constant anew, by several instructions, at every use in a loop; a splat from memory is one.
+const EXP = memory.data<f32>([
+  88.72, -87.33, 1.44269504088896341, 0.693359375, -2.12194440e-4, 1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3,
+  4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1, 1, 12582912,
+]);
+@inline
+function exp(i: usize): v128 {
+  return v128.load32_splat(EXP + (i << 2));
+}
+
 /** e^x; 0 below -87.3 (where float32 leaves its normal range), NaN stays NaN. */
 @inline
 export function exp4(x: v128): v128 {
-  const t = f32x4.max(f32x4.min(x, splat(88.72)), splat(-87.33));
-  const n = f32x4.nearest(f32x4.mul(t, splat(1.44269504088896341)));
-  let r = f32x4.sub(t, f32x4.mul(n, splat(0.693359375)));
-  r = f32x4.sub(r, f32x4.mul(n, splat(-2.12194440e-4)));
-  let y = madd(splat(1.9875691500e-4), r, 1.3981999507e-3);
-  y = madd(y, r, 8.3334519073e-3);
-  y = madd(y, r, 4.1665795894e-2);
-  y = madd(y, r, 1.6666665459e-1);
-  y = madd(y, r, 5.0000001201e-1);
-  y = f32x4.add(f32x4.add(f32x4.mul(y, f32x4.mul(r, r)), r), splat(1));
-  // 2^n in two steps: n may be 128.
-  const i = i32x4.trunc_sat_f32x4_s(n);
-  const h = i32x4.shr_s(i, 1);
-  const bias = i32x4.splat(127);
-  y = f32x4.mul(y, i32x4.shl(i32x4.add(h, bias), 23));
-  y = f32x4.mul(y, i32x4.shl(i32x4.add(i32x4.sub(i, h), bias), 23));
-  return v128.andnot(y, f32x4.lt(x, splat(-87.33)));
+  // pmin and pmax are one instruction where min and max are seven, and let NaN through in this order of arguments.
+  const t = f32x4.pmax(f32x4.pmin(x, exp(0)), exp(1));
+  // Adding 1.5·2^23 rounds to a whole number, which then stands in the low bits.
+  const magic = exp(12), whole = f32x4.add(f32x4.mul(t, exp(2)), magic);
+  const n = f32x4.sub(whole, magic);
+  let r = f32x4.sub(t, f32x4.mul(n, exp(3)));
+  r = f32x4.sub(r, f32x4.mul(n, exp(4)));
+  let y = f32x4.add(f32x4.mul(exp(5), r), exp(6));
+  y = f32x4.add(f32x4.mul(y, r), exp(7));
+  y = f32x4.add(f32x4.mul(y, r), exp(8));
+  y = f32x4.add(f32x4.mul(y, r), exp(9));
+  y = f32x4.add(f32x4.mul(y, r), exp(10));
+  y = f32x4.add(f32x4.add(f32x4.mul(y, f32x4.mul(r, r)), r), exp(11));
+  // 2^n in two steps: n may be 128. A power's exponent is added to 1's.
+  const i = i32x4.sub(whole, magic), h = i32x4.shr_s(i, 1);
+  y = f32x4.mul(y, i32x4.add(i32x4.shl(h, 23), exp(11)));
+  y = f32x4.mul(y, i32x4.add(i32x4.shl(i32x4.sub(i, h), 23), exp(11)));
+  return v128.andnot(y, f32x4.lt(x, exp(1)));
 }
 
 /** ln x of positive normal numbers; the same steps as log32 in reference/gumbel.ts, to the bit. */

@@ -1,12 +1,12 @@
 import { B4M, B4Z, B8, B8H, B8M, BF16, CTL, CTL_FAULT, CTL_FAULT_AT, F16, F32, FAULT_NOT_FINITE } from "./abi";
-import { dataBytes, groupBytes, lowHalf } from "./unpack";
+import { dataBytes, groupBytes, widenOne } from "./unpack";
 
 // From a checkpoint's rows to panels of 16 rows. Stored types, numbered as in the host's abi.ts:
 const S_F32 = 0, S_F16 = 1, S_BF16 = 2, S_Q8_0 = 3, S_Q4_0 = 4, S_Q4_1 = 5, S_Q5_0 = 6, S_Q5_1 = 7, S_Q4_K = 8, S_Q5_K = 9, S_Q6_K = 10;
 
 @inline
 function half(p: usize): f32 {
-  return f32x4.extract_lane(lowHalf(v128.splat<i32>(<i32>load<u16>(p)), F16), 0);
+  return widenOne(load<u16>(p), F16);
 }
 function fault(row: i32): void {
   if (atomic.cmpxchg<i32>(CTL + CTL_FAULT, 0, FAULT_NOT_FINITE) == 0) atomic.store<i32>(CTL + CTL_FAULT_AT, row);

@@ -1,5 +1,5 @@
-import { BF16, F16, F32, B8, B8M, B8H, B4Z, B4M, QUANT_BLOCK, QUANT_SCALE, QUANT_SUM, QUANT_ZERO, aborted, quantBytes } from "./abi";
-import { lowHalf, highHalf, unpackHalf, unpack4, unpack8, groupBytes, dataBytes } from "./unpack";
+import { BF16, F16, F32, B8, B8M, B8H, B4Z, B4M, QUANT_BLOCK, QUANT_REST, QUANT_SCALE, QUANT_SUM, QUANT_ZERO, aborted, quantBytes, quantRest } from "./abi";
+import { dataBytes, groupBytes, halfMask, halfScale, highHalf, highNibbles, lowHalf, lowNibbles, unpack4, unpack8, unpackHalf } from "./unpack";
 
 // Products of one panel (16 output rows) with one row or many rows of activations. Every output element is summed
 // in the same order on every path: floats over k one after the other, integers exactly inside a group and then over
@@ -41,15 +41,28 @@ function store4(out: usize, a: v128, b: v128, c: v128, d: v128): void {
 
 @inline
 function halfRow(p: usize, x: usize, K: i32, out: usize, format: i32): void {
+  const mask = halfMask(format), scale = halfScale();
   let s0 = f32x4.splat(0), s1 = s0, s2 = s0, s3 = s0;
   const end = x + (<usize>K << 2);
-  for (; x < end; x += 4) {
+  for (; x + 4 < end; x += 8) {
+    const u = v128.load32_splat(x), v = v128.load32_splat(x, 4);
+    const a = v128.load(p), b = v128.load(p, 16), c = v128.load(p, 32), d = v128.load(p, 48);
+    s0 = mad(s0, u, lowHalf(a, format, mask, scale));
+    s1 = mad(s1, u, highHalf(a, format, mask, scale));
+    s2 = mad(s2, u, lowHalf(b, format, mask, scale));
+    s3 = mad(s3, u, highHalf(b, format, mask, scale));
+    s0 = mad(s0, v, lowHalf(c, format, mask, scale));
+    s1 = mad(s1, v, highHalf(c, format, mask, scale));
+    s2 = mad(s2, v, lowHalf(d, format, mask, scale));
+    s3 = mad(s3, v, highHalf(d, format, mask, scale));
+    p += 64;
+  }
+  if (x < end) {
     const u = v128.load32_splat(x), a = v128.load(p), b = v128.load(p, 16);
-    s0 = mad(s0, u, lowHalf(a, format));
-    s1 = mad(s1, u, highHalf(a, format));
-    s2 = mad(s2, u, lowHalf(b, format));
-    s3 = mad(s3, u, highHalf(b, format));
-    p += 32;
+    s0 = mad(s0, u, lowHalf(a, format, mask, scale));
+    s1 = mad(s1, u, highHalf(a, format, mask, scale));
+    s2 = mad(s2, u, lowHalf(b, format, mask, scale));
+    s3 = mad(s3, u, highHalf(b, format, mask, scale));
   }
   store4(out, s0, s1, s2, s3);
 }
@@ -85,81 +98,87 @@ function flush(acc: v128, ints: v128, scale: v128, x: v128): v128 {
   return f32x4.add(acc, f32x4.mul(f32x4.mul(f32x4.convert_i32x4_s(ints), scale), x));
 }
 
-/** One quantised row times a panel of an integer format. x: a row as quantBytes lays it out. */
+/**
+ * One quantised row times a panel of an integer format. x: a row as quantRow makes it. A block with a
+ * large number meets its weights a second time, with what rounding left of it.
+ */
 @inline
-function integerRow(p: usize, x: usize, K: i32, out: usize, format: i32, more: bool): void {
-  const G = K >> 5;
+function integerRow(p: usize, x: usize, K: i32, out: usize, format: i32): void {
+  const G = K >> 5, away = quantRest(K);
   let m0 = f32x4.splat(0), m1 = m0, m2 = m0, m3 = m0;
   let f0 = m0, f1 = m0, f2 = m0, f3 = m0;
-  if (more) {
-    f0 = v128.load(out);
-    f1 = v128.load(out, 16);
-    f2 = v128.load(out, 32);
-    f3 = v128.load(out, 48);
-  }
-  const m15 = i8x16.splat(15);
+  const m15 = lowNibbles();
   for (let g = 0; g < G; g++) {
-    const scale = v128.load32_splat(x + QUANT_SCALE), block = x;
-    let s0 = format == B4Z ? v128.load32_splat(x + QUANT_ZERO) : i32x4.splat(0), s1 = s0, s2 = s0, s3 = s0;
-    if (format == B4Z || format == B4M) {
-      for (let j = 0; j < 8; j++) {
-        const u = v128.load32_splat(x), v = v128.load32_splat(x, 4), a = v128.load(p), b = v128.load(p, 16);
-        const al = v128.and(a, m15), ah = i8x16.shr_u(a, 4), bl = v128.and(b, m15), bh = i8x16.shr_u(b, 4);
-        s0 = dot(s0, i16x8.extend_low_i8x16_u(al), u);
-        s1 = dot(s1, i16x8.extend_high_i8x16_u(al), u);
-        s2 = dot(s2, i16x8.extend_low_i8x16_u(bl), u);
-        s3 = dot(s3, i16x8.extend_high_i8x16_u(bl), u);
-        s0 = dot(s0, i16x8.extend_low_i8x16_u(ah), v);
-        s1 = dot(s1, i16x8.extend_high_i8x16_u(ah), v);
-        s2 = dot(s2, i16x8.extend_low_i8x16_u(bh), v);
-        s3 = dot(s3, i16x8.extend_high_i8x16_u(bh), v);
-        p += 32;
-        x += 8;
-      }
-    } else {
-      for (let half = 0; half < (format == B8H ? 2 : 1); half++) {
-        for (let j = 0; j < (format == B8H ? 4 : 8); j++) {
-          const u = v128.load32_splat(x), v = v128.load32_splat(x, 4);
-          s0 = dot(s0, v128.load_ext<i8>(p), u);
-          s1 = dot(s1, v128.load_ext<i8>(p, 8), u);
-          s2 = dot(s2, v128.load_ext<i8>(p, 16), u);
-          s3 = dot(s3, v128.load_ext<i8>(p, 24), u);
-          s0 = dot(s0, v128.load_ext<i8>(p, 32), v);
-          s1 = dot(s1, v128.load_ext<i8>(p, 40), v);
-          s2 = dot(s2, v128.load_ext<i8>(p, 48), v);
-          s3 = dot(s3, v128.load_ext<i8>(p, 56), v);
-          p += 64;
-          x += 8;
+    let again = load<i32>(x, QUANT_REST), block = x, q = p;
+    for (;;) {
+      const scale = v128.load32_splat(block, QUANT_SCALE);
+      let s0 = format == B4Z ? v128.load32_splat(block, QUANT_ZERO) : i32x4.splat(0), s1 = s0, s2 = s0, s3 = s0;
+      let y = block;
+      q = p;
+      if (format == B4Z || format == B4M) {
+        for (let j = 0; j < 8; j++) {
+          const u = v128.load32_splat(y), v = v128.load32_splat(y, 4), a = v128.load(q), b = v128.load(q, 16);
+          const al = v128.and(a, m15), ah = highNibbles(a, m15), bl = v128.and(b, m15), bh = highNibbles(b, m15);
+          s0 = dot(s0, i16x8.extend_low_i8x16_u(al), u);
+          s1 = dot(s1, i16x8.extend_high_i8x16_u(al), u);
+          s2 = dot(s2, i16x8.extend_low_i8x16_u(bl), u);
+          s3 = dot(s3, i16x8.extend_high_i8x16_u(bl), u);
+          s0 = dot(s0, i16x8.extend_low_i8x16_u(ah), v);
+          s1 = dot(s1, i16x8.extend_high_i8x16_u(ah), v);
+          s2 = dot(s2, i16x8.extend_low_i8x16_u(bh), v);
+          s3 = dot(s3, i16x8.extend_high_i8x16_u(bh), v);
+          q += 32;
+          y += 8;
         }
-        if (format == B8H) {
-          f0 = flush(f0, s0, v128.load(p), scale);
-          f1 = flush(f1, s1, v128.load(p, 16), scale);
-          f2 = flush(f2, s2, v128.load(p, 32), scale);
-          f3 = flush(f3, s3, v128.load(p, 48), scale);
-          s0 = i32x4.splat(0);
-          s1 = s0;
-          s2 = s0;
-          s3 = s0;
-          p += 64;
+      } else {
+        for (let half = 0; half < (format == B8H ? 2 : 1); half++) {
+          for (let j = 0; j < (format == B8H ? 4 : 8); j++) {
+            const u = v128.load32_splat(y), v = v128.load32_splat(y, 4);
+            s0 = dot(s0, v128.load_ext<i8>(q), u);
+            s1 = dot(s1, v128.load_ext<i8>(q, 8), u);
+            s2 = dot(s2, v128.load_ext<i8>(q, 16), u);
+            s3 = dot(s3, v128.load_ext<i8>(q, 24), u);
+            s0 = dot(s0, v128.load_ext<i8>(q, 32), v);
+            s1 = dot(s1, v128.load_ext<i8>(q, 40), v);
+            s2 = dot(s2, v128.load_ext<i8>(q, 48), v);
+            s3 = dot(s3, v128.load_ext<i8>(q, 56), v);
+            q += 64;
+            y += 8;
+          }
+          if (format == B8H) {
+            f0 = flush(f0, s0, v128.load(q), scale);
+            f1 = flush(f1, s1, v128.load(q, 16), scale);
+            f2 = flush(f2, s2, v128.load(q, 32), scale);
+            f3 = flush(f3, s3, v128.load(q, 48), scale);
+            s0 = i32x4.splat(0);
+            s1 = s0;
+            s2 = s0;
+            s3 = s0;
+            q += 64;
+          }
         }
       }
+      if (format != B8H) {
+        f0 = flush(f0, s0, v128.load(q), scale);
+        f1 = flush(f1, s1, v128.load(q, 16), scale);
+        f2 = flush(f2, s2, v128.load(q, 32), scale);
+        f3 = flush(f3, s3, v128.load(q, 48), scale);
+        q += 64;
+      }
+      if (!again) break;
+      again = 0;
+      block = x + away;
     }
-    if (format != B8H) {
-      f0 = flush(f0, s0, v128.load(p), scale);
-      f1 = flush(f1, s1, v128.load(p, 16), scale);
-      f2 = flush(f2, s2, v128.load(p, 32), scale);
-      f3 = flush(f3, s3, v128.load(p, 48), scale);
+    p = q;
+    if (format == B8M || format == B4M) {
+      const m = v128.load32_splat(x, QUANT_SUM);
+      m0 = mad(m0, v128.load(p), m);
+      m1 = mad(m1, v128.load(p, 16), m);
+      m2 = mad(m2, v128.load(p, 32), m);
+      m3 = mad(m3, v128.load(p, 48), m);
       p += 64;
-      if (format == B8M || format == B4M) {
-        const m = v128.load32_splat(block + QUANT_SUM);
-        m0 = mad(m0, v128.load(p), m);
-        m1 = mad(m1, v128.load(p, 16), m);
-        m2 = mad(m2, v128.load(p, 32), m);
-        m3 = mad(m3, v128.load(p, 48), m);
-        p += 64;
-      }
     }
-    x = block + QUANT_BLOCK;
+    x += QUANT_BLOCK;
   }
   if (format == B8M || format == B4M) {
     f0 = f32x4.add(f0, m0);
@@ -170,13 +189,17 @@ function integerRow(p: usize, x: usize, K: i32, out: usize, format: i32, more: b
   store4(out, f0, f1, f2, f3);
 }
 
-/** Pairs of k of two quantised rows against unpacked weights [pair][16 rows][2], and the weights' scales behind them. */
+/**
+ * `bytes` bytes of unpacked weights, [pair of k][16 rows][2], and the 16 scales behind them, times two quantised rows
+ * whose scales stand at u and v; added to the two results at out.
+ */
 @inline
-function pairs(n: i32, w: usize, x0: usize, x1: usize, u: v128, v: v128, out: usize): void {
+function pairs(w: usize, bytes: usize, x0: usize, x1: usize, u: usize, v: usize, out: usize): void {
   let s0 = i32x4.splat(0), s1 = s0, s2 = s0, s3 = s0, t0 = s0, t1 = s0, t2 = s0, t3 = s0;
-  for (; n > 0; n -= 2) {
-    let a = v128.load32_splat(x0), b = v128.load32_splat(x1);
-    let w0 = v128.load(w), w1 = v128.load(w, 16), w2 = v128.load(w, 32), w3 = v128.load(w, 48);
+  // One pair of k a turn, not more: V8 moves all loads of a turn to its start, and then runs out of registers.
+  for (const end = w + bytes; w < end; w += 64, x0 += 4, x1 += 4) {
+    const a = v128.load32_splat(x0), b = v128.load32_splat(x1);
+    const w0 = v128.load(w), w1 = v128.load(w, 16), w2 = v128.load(w, 32), w3 = v128.load(w, 48);
     s0 = dot(s0, w0, a);
     t0 = dot(t0, w0, b);
     s1 = dot(s1, w1, a);
@@ -185,52 +208,49 @@ function pairs(n: i32, w: usize, x0: usize, x1: usize, u: v128, v: v128, out: us
     t2 = dot(t2, w2, b);
     s3 = dot(s3, w3, a);
     t3 = dot(t3, w3, b);
-    a = v128.load32_splat(x0, 4);
-    b = v128.load32_splat(x1, 4);
-    w0 = v128.load(w, 64);
-    w1 = v128.load(w, 80);
-    w2 = v128.load(w, 96);
-    w3 = v128.load(w, 112);
-    s0 = dot(s0, w0, a);
-    t0 = dot(t0, w0, b);
-    s1 = dot(s1, w1, a);
-    t1 = dot(t1, w1, b);
-    s2 = dot(s2, w2, a);
-    t2 = dot(t2, w2, b);
-    s3 = dot(s3, w3, a);
-    t3 = dot(t3, w3, b);
-    w += 128;
-    x0 += 8;
-    x1 += 8;
   }
+  const a = v128.load32_splat(u), b = v128.load32_splat(v);
   let c = v128.load(w);
-  v128.store(out, flush(v128.load(out), s0, c, u));
-  v128.store(out, flush(v128.load(out, 64), t0, c, v), 64);
+  v128.store(out, flush(v128.load(out), s0, c, a));
+  v128.store(out, flush(v128.load(out, 64), t0, c, b), 64);
   c = v128.load(w, 16);
-  v128.store(out, flush(v128.load(out, 16), s1, c, u), 16);
-  v128.store(out, flush(v128.load(out, 80), t1, c, v), 80);
+  v128.store(out, flush(v128.load(out, 16), s1, c, a), 16);
+  v128.store(out, flush(v128.load(out, 80), t1, c, b), 80);
   c = v128.load(w, 32);
-  v128.store(out, flush(v128.load(out, 32), s2, c, u), 32);
-  v128.store(out, flush(v128.load(out, 96), t2, c, v), 96);
+  v128.store(out, flush(v128.load(out, 32), s2, c, a), 32);
+  v128.store(out, flush(v128.load(out, 96), t2, c, b), 96);
   c = v128.load(w, 48);
-  v128.store(out, flush(v128.load(out, 48), s3, c, u), 48);
-  v128.store(out, flush(v128.load(out, 112), t3, c, v), 112);
+  v128.store(out, flush(v128.load(out, 48), s3, c, a), 48);
+  v128.store(out, flush(v128.load(out, 112), t3, c, b), 112);
 }
 /** `blocks` blocks of 32 of two quantised rows against unpacked weights; adds to the two results at out. */
-function wholeTile(w: usize, x0: usize, x1: usize, blocks: i32, out: usize): void {
+function wholeTile(w: usize, x0: usize, x1: usize, away: usize, blocks: i32, out: usize): void {
   for (; blocks > 0; blocks--) {
-    pairs(16, w, x0, x1, v128.load32_splat(x0 + QUANT_SCALE), v128.load32_splat(x1 + QUANT_SCALE), out);
+    let again = load<i32>(x0, QUANT_REST) | load<i32>(x1, QUANT_REST), y0 = x0, y1 = x1;
+    for (;;) {
+      pairs(w, 1024, y0, y1, y0 + QUANT_SCALE, y1 + QUANT_SCALE, out);
+      if (!again) break;
+      again = 0;
+      y0 += away;
+      y1 += away;
+    }
     w += UNPACKED;
     x0 += QUANT_BLOCK;
     x1 += QUANT_BLOCK;
   }
 }
 /** The same where weights have a scale for each 16. */
-function halfTile(w: usize, x0: usize, x1: usize, blocks: i32, out: usize): void {
+function halfTile(w: usize, x0: usize, x1: usize, away: usize, blocks: i32, out: usize): void {
   for (; blocks > 0; blocks--) {
-    const u = v128.load32_splat(x0 + QUANT_SCALE), v = v128.load32_splat(x1 + QUANT_SCALE);
-    pairs(8, w, x0, x1, u, v, out);
-    pairs(8, w + UNPACKED_HALF, x0 + 32, x1 + 32, u, v, out);
+    let again = load<i32>(x0, QUANT_REST) | load<i32>(x1, QUANT_REST), y0 = x0, y1 = x1;
+    for (;;) {
+      pairs(w, 512, y0, y1, y0 + QUANT_SCALE, y1 + QUANT_SCALE, out);
+      pairs(w + UNPACKED_HALF, 512, y0 + 32, y1 + 32, y0 + QUANT_SCALE, y1 + QUANT_SCALE, out);
+      if (!again) break;
+      again = 0;
+      y0 += away;
+      y1 += away;
+    }
     w += 2 * UNPACKED_HALF;
     x0 += QUANT_BLOCK;
     x1 += QUANT_BLOCK;
@@ -266,34 +286,40 @@ function add4(out: usize, a: v128, b: v128, c: v128, d: v128): void {
 const UNPACKED: usize = 1024 + 64;
 const UNPACKED_HALF: usize = 512 + 64;
 
+// memory.copy and memory.fill are calls out of WebAssembly: too dear for a few bytes.
+@inline
+function copy64(to: usize, from: usize): void {
+  store4(to, v128.load(from), v128.load(from, 16), v128.load(from, 32), v128.load(from, 48));
+}
+
 /** Unpacks one group of 32 of k to `to`; returns the address of the next group. */
 @inline
 function unpackGroup(p: usize, to: usize, format: i32): usize {
   if (format == B8H) {
     unpack8(p, 8, to);
-    memory.copy(to + 512, p + 256, 64);
+    copy64(to + 512, p + 256);
     unpack8(p + 320, 8, to + UNPACKED_HALF);
-    memory.copy(to + UNPACKED_HALF + 512, p + 576, 64);
+    copy64(to + UNPACKED_HALF + 512, p + 576);
     return p + 640;
   }
   if (format == B4Z || format == B4M) unpack4(p, to, format == B4Z ? 8 : 0);
   else unpack8(p, 16, to);
-  memory.copy(to + 1024, p + dataBytes(format), 64);
+  copy64(to + 1024, p + dataBytes(format));
   return p + groupBytes(format);
 }
 
 /** Many quantised rows times an integer panel: groups are unpacked once for all rows of the chunk, 512 of k at a time. */
-function integerRows(p: usize, x: usize, rows: i32, K: i32, scratch: usize, format: i32, more: bool): void {
-  const G = K >> 5, stride = quantBytes(K), out = partialOf(scratch), first = p;
-  if (!more) memory.fill(out, 0, <usize>((rows + 1) & ~1) << 6);
+function integerRows(p: usize, x: usize, rows: i32, K: i32, scratch: usize, format: i32): void {
+  const G = K >> 5, stride = quantBytes(K), away = quantRest(K), out = partialOf(scratch), first = p;
+  memory.fill(out, 0, <usize>((rows + 1) & ~1) << 6);
   for (let g0 = 0; g0 < G; g0 += 16) {
     const n = min(16, G - g0);
     const size: usize = format == B8H ? 2 * UNPACKED_HALF : UNPACKED;
     for (let g = 0; g < n; g++) p = unpackGroup(p, scratch + <usize>g * size, format);
     for (let r = 0; r < rows; r += 2) {
       const y0 = x + <usize>r * stride + <usize>g0 * QUANT_BLOCK, y1 = r + 1 < rows ? y0 + stride : y0;
-      if (format == B8H) halfTile(scratch, y0, y1, n, out + (<usize>r << 6));
-      else wholeTile(scratch, y0, y1, n, out + (<usize>r << 6));
+      if (format == B8H) halfTile(scratch, y0, y1, away, n, out + (<usize>r << 6));
+      else wholeTile(scratch, y0, y1, away, n, out + (<usize>r << 6));
     }
   }
   if (format != B8M && format != B4M) return;
@@ -323,28 +349,21 @@ function floatRows(p: usize, x: usize, stride: usize, rows: i32, K: i32, scratch
 
 /**
  * A panel times `rows` (at most ROW_CHUNK) rows; the results [rows][16] stand at partialOf(scratch).
- * x: f32 rows `stride` bytes apart for float formats, quantised rows for integer formats; `rest`: for integer formats,
- * what quantisation left of the rows, itself quantised (0: not wanted). The second product meets the weights in cache.
+ * x: f32 rows `stride` bytes apart for float formats, quantised rows for integer formats.
  */
-export function panelProduct(format: i32, p: usize, x: usize, rest: usize, stride: usize, rows: i32, K: i32, scratch: usize): void {
+export function panelProduct(format: i32, p: usize, x: usize, stride: usize, rows: i32, K: i32, scratch: usize): void {
+  const out = partialOf(scratch);
   if (format < B8) {
     if (rows > 1) floatRows(p, x, stride, rows, K, scratch, format);
-    else if (format == F32) floatRow(p, x, K, partialOf(scratch));
-    else if (format == F16) halfRow(p, x, K, partialOf(scratch), F16);
-    else halfRow(p, x, K, partialOf(scratch), BF16);
-    return;
-  }
-  integerProduct(format, p, x, rows, K, scratch, false);
-  if (rest) integerProduct(format, p, rest, rows, K, scratch, true);
-}
-function integerProduct(format: i32, p: usize, x: usize, rows: i32, K: i32, scratch: usize, more: bool): void {
-  if (rows > 1) return integerRows(p, x, rows, K, scratch, format, more);
-  const out = partialOf(scratch);
-  if (format == B4M) integerRow(p, x, K, out, B4M, more);
-  else if (format == B4Z) integerRow(p, x, K, out, B4Z, more);
-  else if (format == B8) integerRow(p, x, K, out, B8, more);
-  else if (format == B8M) integerRow(p, x, K, out, B8M, more);
-  else integerRow(p, x, K, out, B8H, more);
+    else if (format == F32) floatRow(p, x, K, out);
+    else if (format == F16) halfRow(p, x, K, out, F16);
+    else halfRow(p, x, K, out, BF16);
+  } else if (rows > 1) integerRows(p, x, rows, K, scratch, format);
+  else if (format == B4M) integerRow(p, x, K, out, B4M);
+  else if (format == B4Z) integerRow(p, x, K, out, B4Z);
+  else if (format == B8) integerRow(p, x, K, out, B8);
+  else if (format == B8M) integerRow(p, x, K, out, B8M);
+  else integerRow(p, x, K, out, B8H);
 }
 
 /** Writes [rows][16] results to columns of out: plus bias, plus (accumulate) what out holds. */
@@ -373,15 +392,14 @@ export function writeTile(from: usize, rows: i32, out: usize, stride: usize, col
 /** in [N, K] times a matrix into columns of out; panels [first, last). */
 export function matmul(
   format: i32, data: usize, panelBytes: usize, O: i32, K: i32, first: i32, last: i32,
-  x: usize, rest: usize, xStride: usize, N: i32, out: usize, outStride: usize, bias: usize, accumulate: bool, scratch: usize,
+  x: usize, xStride: usize, N: i32, out: usize, outStride: usize, bias: usize, accumulate: bool, scratch: usize,
 ): void {
   for (let panel = first; panel < last; panel++) {
     const p = data + <usize>panel * panelBytes, c = panel << 4, cols = min(16, O - c);
     for (let r = 0; r < N; r += ROW_CHUNK) {
       if (aborted()) return;
       const rows = min(ROW_CHUNK, N - r);
-      const at = <usize>r * xStride;
-      panelProduct(format, p, x + at, rest ? rest + at : 0, xStride, rows, K, scratch);
+      panelProduct(format, p, x + <usize>r * xStride, xStride, rows, K, scratch);
       writeTile(
         partialOf(scratch), rows, out + <usize>r * outStride + (<usize>c << 2), outStride, cols,
         bias ? bias + (<usize>c << 2) : 0, accumulate,

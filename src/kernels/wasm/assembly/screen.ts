@@ -73,49 +73,60 @@ function approximate(p: usize, x: usize, padded: i32, scale: f32, out: usize): v
   v128.store(out, f32x4.mul(f32x4.mul(f3, v128.load(tail, 48)), sv), 48);
 }
 
+/** 1.00001, 1e-6 and 1e-36, splat from memory: V8 makes a constant vector anew at every use in a loop. */
+const SLACK = memory.data<f32>([1.00001, 1e-6, 1e-36]);
+
+/** Upper (or lower) bounds of four final logits, plus their noise where a sample is drawn. i: byte offset in the panel's 16. */
+@inline
+function bound(op: usize, tile: usize, tail: usize, panel: i32, i: usize, up: bool): v128 {
+  const a = v128.load(tile + i), scale = real(op, 7), small = v128.load32_splat(SLACK, 4);
+  // |h·w - approximation| <= ‖h‖·‖e‖ + (‖δ‖ + γ‖h‖)·‖w‖ + rounding of the approximation itself.
+  let e = f32x4.add(f32x4.mul(words4(op, 10), v128.load(tail + i, 64)), f32x4.mul(words4(op, 11), v128.load(tail + i, 128)));
+  e = f32x4.add(f32x4.mul(e, v128.load32_splat(SLACK)), f32x4.add(f32x4.mul(f32x4.abs(a), small), v128.load32_splat(SLACK, 8)));
+  // A negative scale turns the bounds around.
+  let b = final4(up == scale >= 0 ? f32x4.add(a, e) : f32x4.sub(a, e), pointer(op, 6), (<usize>panel << 6) + i, scale, real(op, 12));
+  b = widen(b, f32x4.mul(small, f32x4.abs(b)), up);
+  if (!word(op, 17)) return b;
+  const id = i32x4.add(i32x4.splat((panel << 4) + <i32>(i >> 2)), i32x4(0, 1, 2, 3)), g = gumbel4(word(op, 18), word(op, 19), id);
+  b = f32x4.add(f32x4.div(b, words4(op, 20)), g);
+  return widen(b, f32x4.mul(small, f32x4.add(f32x4.abs(b), f32x4.abs(g))), up);
+}
+@inline
+function words4(op: usize, i: usize): v128 {
+  return v128.load32_splat(op + (i << 2));
+}
+@inline
+function widen(x: v128, by: v128, up: bool): v128 {
+  return up ? f32x4.add(x, by) : f32x4.sub(x, by);
+}
+
 /**
  * Op: one row through the screen. Words: 2 matrix, 3 screen, 4 panel bytes, 5 V, 6 bias, 7 scale, 8 int16 row,
  * 9 its scale, 10 ‖h‖·(1+), 11 (‖what h lost‖ + rounding·‖h‖)·(1+), 12 cap, 13 k (1 for a sample), 14 heaps of lower bounds
  * [threads][8 + 8k], 15 candidate lists [threads][8 + 8·capacity] (count; then upper bound f32 and id), 16 capacity,
- * 17 sample?, 18 key0, 19 key1, 20 temperature, 21 slack: relative rounding of the final formula.
+ * 17 sample?, 18 key0, 19 key1, 20 temperature.
  */
 export function screen(op: usize, tid: i32, nt: i32): void {
   const mat = pointer(op, 2), K = word(mat, 3), padded = (K + 3) & ~3, V = word(op, 5), panels = (V + 15) >> 4;
-  const bias = pointer(op, 6), scale = real(op, 7), cap = real(op, 12), k = word(op, 13), capacity = word(op, 16);
+  const k = word(op, 13), capacity = word(op, 16);
   const heap = pointer(op, 14) + <usize>tid * <usize>(8 + 8 * k), list = pointer(op, 15) + <usize>tid * <usize>(8 + 8 * capacity);
-  const h = f32x4.splat(real(op, 10)), lost = f32x4.splat(real(op, 11)), slack = f32x4.splat(real(op, 21));
-  const tile = partialOf(scratchOf(tid)), lower = tile + 64, upper = tile + 128, tv = f32x4.splat(real(op, 20));
+  const tile = partialOf(scratchOf(tid)), lower = tile + 64, upper = tile + 128;
   store<i32>(heap, 0);
   let count = 0, floor = heapFloor(heap, k);
   for (let panel = share(panels, tid, nt); panel < share(panels, tid + 1, nt); panel++) {
     if (aborted()) return;
     const p = pointer(op, 3) + <usize>panel * pointer(op, 4), tail = p + (<usize>padded << 4);
     approximate(p, pointer(op, 8), padded, real(op, 9), tile);
-    let any = i32x4.splat(0);
+    // not (upper < floor): NaN counts as a candidate, and so leads to the full pass.
+    const below = f32x4.splat(floor);
+    let out = i32x4.splat(-1);
     for (let i: usize = 0; i < 64; i += 16) {
-      const a = v128.load(tile + i);
-      // |h·w - approximation| <= ‖h‖·‖e‖ + (‖δ‖ + γ‖h‖)·‖w‖ + rounding of the approximation itself.
-      let e = f32x4.add(f32x4.mul(h, v128.load(tail + i, 64)), f32x4.mul(lost, v128.load(tail + i, 128)));
-      e = f32x4.add(f32x4.mul(e, f32x4.splat(1.00001)), f32x4.add(f32x4.mul(f32x4.abs(a), f32x4.splat(1e-6)), f32x4.splat(1e-36)));
-      const at = (<usize>panel << 6) + i;
-      const u = final4(f32x4.sub(a, e), bias, at, scale, cap), v = final4(f32x4.add(a, e), bias, at, scale, cap);
-      // A negative scale swaps the two; f32x4.min and max let NaN through.
-      let lo = f32x4.min(u, v), hi = f32x4.max(u, v);
-      lo = f32x4.sub(lo, f32x4.mul(slack, f32x4.abs(lo)));
-      hi = f32x4.add(hi, f32x4.mul(slack, f32x4.abs(hi)));
-      if (word(op, 17)) {
-        const id = i32x4.add(i32x4.splat((panel << 4) + <i32>(i >> 2)), i32x4(0, 1, 2, 3)), g = gumbel4(word(op, 18), word(op, 19), id);
-        lo = f32x4.add(f32x4.div(lo, tv), g);
-        hi = f32x4.add(f32x4.div(hi, tv), g);
-        lo = f32x4.sub(lo, f32x4.mul(slack, f32x4.add(f32x4.abs(lo), f32x4.abs(g))));
-        hi = f32x4.add(hi, f32x4.mul(slack, f32x4.add(f32x4.abs(hi), f32x4.abs(g))));
-      }
-      v128.store(lower + i, lo);
+      const hi = bound(op, tile, tail, panel, i, true);
       v128.store(upper + i, hi);
-      // not (hi < floor): NaN counts as a candidate, and so leads to the full pass.
-      any = v128.or(any, v128.not(f32x4.lt(hi, f32x4.splat(floor))));
+      out = v128.and(out, f32x4.lt(hi, below));
     }
-    if (!v128.any_true(any)) continue;
+    if (i32x4.all_true(out)) continue;
+    for (let i: usize = 0; i < 64; i += 16) v128.store(lower + i, bound(op, tile, tail, panel, i, false));
     for (let i = 0; i < 16; i++) {
       const id = (panel << 4) + i;
       if (id >= V) break;
@@ -140,20 +151,48 @@ export function screen(op: usize, tid: i32, nt: i32): void {
   store<i32>(list, count);
 }
 
-/** Op: full products of given ids for one row. Words: 2 matrix, 3 x, 4 stride, 5 V, 6 bias, 7 scale, 8 ids, 9 count, 11 out, 12 cap; ids ascend. */
+/** The k-th largest lower bound that any thread found; -Infinity when there are fewer. copy: room for a heap of k. */
+function commonFloor(heaps: usize, k: i32, nt: i32, copy: usize): f32 {
+  const bytes = <usize>(8 + 8 * k);
+  memory.copy(copy, heaps, bytes);
+  for (let t = 1; t < nt; t++) {
+    const heap = heaps + <usize>t * bytes, n = load<i32>(heap);
+    for (let i = 0; i < n; i++) {
+      const at = heap + 8 + (<usize>i << 3), lo = load<f32>(at);
+      if (load<i32>(copy) < k || lo > heapFloor(copy, k)) heapPush(copy, k, lo, load<i32>(at, 4));
+    }
+  }
+  return heapFloor(copy, k);
+}
+
+/**
+ * Op: after the screen, with the same words: each thread drops from its list what can't be among the k best, and puts full
+ * logits in place of the bounds. Words: 21 the row in float32, 22 the most candidates of a thread; more end as capacity + 1.
+ */
 export function rescore(op: usize, tid: i32, nt: i32): void {
-  const mat = pointer(op, 2), K = word(mat, 3), count = word(op, 9), ids = pointer(op, 8), out = pointer(op, 11);
-  const scratch = scratchOf(tid), tile = partialOf(scratch);
+  const mat = pointer(op, 2), K = word(mat, 3), capacity = word(op, 16), list = pointer(op, 15) + <usize>tid * <usize>(8 + 8 * capacity);
+  const scratch = scratchOf(tid), tile = partialOf(scratch), count = load<i32>(list);
+  if (count > capacity) return;
+  const floor = commonFloor(pointer(op, 14), word(op, 13), nt, scratch);
+  let left = 0;
+  for (let i = 0; i < count; i++) {
+    const entry = load<u64>(list + (<usize>i << 3), 8);
+    if (load<f32>(list + (<usize>i << 3), 8) < floor) continue;
+    store<u64>(list + (<usize>left << 3), entry, 8);
+    left++;
+  }
+  store<i32>(list, left > word(op, 22) ? capacity + 1 : left);
+  if (left > word(op, 22)) return;
   let have = -1;
-  for (let t = share(count, tid, nt); t < share(count, tid + 1, nt); t++) {
+  for (let i = 0; i < left; i++) {
     if (aborted()) return;
-    const id = load<i32>(ids + (<usize>t << 2)), panel = id >> 4;
+    const at = list + (<usize>i << 3), id = load<i32>(at, 12), panel = id >> 4;
     if (panel != have) {
-      panelProduct(word(mat, 0), <usize>load<u32>(mat + MAT_DATA) + <usize>panel * <usize>load<u32>(mat + MAT_PANEL), pointer(op, 3), 0, pointer(op, 4), 1, K, scratch);
-      for (let i: usize = 0; i < 64; i += 16)
-        v128.store(tile + i, final4(v128.load(tile + i), pointer(op, 6), (<usize>panel << 6) + i, real(op, 7), real(op, 12)));
+      panelProduct(word(mat, 0), <usize>load<u32>(mat + MAT_DATA) + <usize>panel * <usize>load<u32>(mat + MAT_PANEL), pointer(op, 21), 0, 1, K, scratch);
+      for (let j: usize = 0; j < 64; j += 16)
+        v128.store(tile + j, final4(v128.load(tile + j), pointer(op, 6), (<usize>panel << 6) + j, real(op, 7), real(op, 12)));
       have = panel;
     }
-    store<f32>(out + (<usize>t << 2), load<f32>(tile + (<usize>(id & 15) << 2)));
+    store<f32>(at, load<f32>(tile + (<usize>(id & 15) << 2)), 8);
   }
 }

@@ -3,35 +3,53 @@ import { F16, BF16, F32, B8, B8M, B8H, B4Z, B4M } from "./abi";
 // A panel is 16 output rows. These functions turn a part of one into what the many-row tiles read:
 // float formats into f32 [k][16], integer formats into int16 pairs [k/2][16 rows][2].
 
-/** Four float16 in the low halves of the lanes to f32; infinities and NaN too. */
+// Vectors that loops need are splat from memory before the loop: V8 builds a constant one anew in every turn.
+const VECTORS = memory.data<u32>([0x0f0f0f0f, 0xffff0000, 0x8fffe000, 0x77800000]);
+/** 15 in every byte. */
 @inline
-function widenHalf(h: v128): v128 {
-  const magnitude = i32x4.shl(v128.and(h, i32x4.splat(0x7fff)), 13);
-  const sign = i32x4.shl(v128.and(h, i32x4.splat(0x8000)), 16);
-  const scaled = f32x4.mul(magnitude, f32x4.splat(5.192296858534828e33)); // 2^112 repairs the exponent
-  const special = v128.and(i32x4.ge_u(magnitude, i32x4.splat(0x0f800000)), i32x4.splat(0x7f800000));
-  return v128.or(v128.or(scaled, special), sign);
+export function lowNibbles(): v128 {
+  return v128.load32_splat(VECTORS);
 }
-/** Rows 0..3 of a stored vector of eight 16-bit floats (even places). */
 @inline
-export function lowHalf(v: v128, format: i32): v128 {
-  return format == BF16 ? i32x4.shl(v, 16) : widenHalf(v128.and(v, i32x4.splat(0xffff)));
+export function highNibbles(v: v128, m15: v128): v128 {
+  return v128.and(i16x8.shr_u(v, 4), m15);
+}
+/** What keeps the bits of a 16-bit float in the upper half of a lane: all of a bf16; a float16's, after a shift by 3. */
+@inline
+export function halfMask(format: i32): v128 {
+  return v128.load32_splat(VECTORS + (format == BF16 ? 4 : 8));
+}
+/** 2^112, by which a float16's exponent differs from a float32's. */
+@inline
+export function halfScale(): v128 {
+  return v128.load32_splat(VECTORS, 12);
+}
+
+/** Rows 0..3 of a stored vector of eight 16-bit floats (even places), finite ones: others are refused when packed. */
+@inline
+export function lowHalf(v: v128, format: i32, mask: v128, scale: v128): v128 {
+  const up = i32x4.shl(v, 16);
+  return format == BF16 ? up : f32x4.mul(v128.and(i32x4.shr_s(up, 3), mask), scale);
 }
 /** Rows 4..7 (odd places). */
 @inline
-export function highHalf(v: v128, format: i32): v128 {
-  // Two shifts, not a mask: V8 makes a mask's constant anew in every turn of a loop.
-  const high = i32x4.shr_u(v, 16);
-  return format == BF16 ? i32x4.shl(high, 16) : widenHalf(high);
+export function highHalf(v: v128, format: i32, mask: v128, scale: v128): v128 {
+  return format == BF16 ? v128.and(v, mask) : f32x4.mul(v128.and(i32x4.shr_s(v, 3), mask), scale);
+}
+/** One float16 or bfloat16. */
+export function widenOne(h: u32, format: i32): f32 {
+  if (format == F16 && (h & 0x7c00) == 0x7c00) return h & 0x3ff ? f32.NaN : h & 0x8000 ? -Infinity : Infinity;
+  return f32x4.extract_lane(lowHalf(i32x4.splat(h), format, halfMask(format), halfScale()), 0);
 }
 
 export function unpackHalf(p: usize, count: i32, out: usize, format: i32): void {
+  const mask = halfMask(format), scale = halfScale();
   for (let k = 0; k < count; k++) {
     const a = v128.load(p), b = v128.load(p, 16);
-    v128.store(out, lowHalf(a, format));
-    v128.store(out, highHalf(a, format), 16);
-    v128.store(out, lowHalf(b, format), 32);
-    v128.store(out, highHalf(b, format), 48);
+    v128.store(out, lowHalf(a, format, mask, scale));
+    v128.store(out, highHalf(a, format, mask, scale), 16);
+    v128.store(out, lowHalf(b, format, mask, scale), 32);
+    v128.store(out, highHalf(b, format, mask, scale), 48);
     p += 32;
     out += 64;
   }
@@ -62,10 +80,10 @@ export function unpack8(p: usize, pairs: i32, out: usize): void {
 /** One group of a 4-bit panel to int16 [16 pairs][16 rows][2], minus `zero` (8 or 0). */
 @inline
 export function unpack4(p: usize, out: usize, zero: i32): void {
-  const m15 = i8x16.splat(15), z = i16x8.splat(<i16>zero);
+  const m15 = lowNibbles(), z = i16x8.splat(<i16>zero);
   for (let j = 0; j < 8; j++) {
     const a = v128.load(p), b = v128.load(p, 16);
-    const al = v128.and(a, m15), ah = i8x16.shr_u(a, 4), bl = v128.and(b, m15), bh = i8x16.shr_u(b, 4);
+    const al = v128.and(a, m15), ah = highNibbles(a, m15), bl = v128.and(b, m15), bh = highNibbles(b, m15);
     v128.store(out, i16x8.sub(i16x8.extend_low_i8x16_u(al), z));
     v128.store(out, i16x8.sub(i16x8.extend_high_i8x16_u(al), z), 16);
     v128.store(out, i16x8.sub(i16x8.extend_low_i8x16_u(bl), z), 32);
@@ -88,8 +106,7 @@ export function widenRow(format: i32, panel: usize, row: i32, K: i32, out: usize
   if (format == F16 || format == BF16) {
     const place: usize = <usize>((row >> 3 << 3) + ((row & 3) << 1) + ((row >> 2) & 1)) << 1;
     for (let k = 0; k < K; k++) {
-      const h = v128.splat<i32>(<i32>load<u16>(panel + (<usize>k << 5) + place));
-      store<f32>(out + (<usize>k << 2), f32x4.extract_lane(lowHalf(h, format), 0));
+      store<f32>(out + (<usize>k << 2), widenOne(load<u16>(panel + (<usize>k << 5) + place), format));
     }
     return;
   }
