@@ -1,0 +1,120 @@
+import { createHash, randomUUID } from "node:crypto";
+import { mkdir, open, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { checkFields, InputError } from "../../errors.js";
+import { Breather } from "../../kernels/reference/breather.js";
+import { continuationIds } from "../../model/continuation.js";
+import type { Tokenizer } from "../../model/tokenizer/tokenizer.js";
+import type { Corpus } from "./documents.js";
+import { FileIds, IdWriter } from "./id-file.js";
+
+/** A corpus's ids on disk, made once and found again. For Node. */
+
+/** How far a corpus is tokenised. */
+export interface IdsProgress {
+  readonly documents: number;
+  readonly ids: number;
+}
+
+export interface CachedIdsOptions {
+  readonly tokenizer: Tokenizer;
+  /** What tells the tokenizer from others, as `tokenizerHash` gives it of its files. */
+  readonly tokenizerHash: string;
+  /** The id put after each document; null: none. */
+  readonly endOfText: number | null;
+  /** The folder of caches; made when it is not there. */
+  readonly folder: string;
+  /** Called after each document, of long ones after each 2¹⁶ characters or so, while a cache is made; never when one is found. */
+  readonly onProgress?: (progress: IdsProgress) => void;
+  readonly signal?: AbortSignal;
+}
+
+/** SHA-256, in hex, of the parsed `tokenizer.json` and, where there is one, `tokenizer_config.json`. */
+export function tokenizerHash(json: object, config?: object): string {
+  return createHash("sha256")
+    .update(JSON.stringify([json, config ?? null]))
+    .digest("hex");
+}
+
+/**
+ * The ids of a corpus, from the cache in `folder` or, when there is none, tokenised into one. A cache belongs to the
+ * files' contents (not their names), the options they are read with, the tokenizer and the end of text; one that is
+ * cut or damaged is made anew. It is written aside and renamed, so that what is there is whole. Memory holds eight
+ * bytes a document, whatever the corpus's size. The text of a special token inside a document becomes that token.
+ *
+ * Each call reads the corpus's files and the cache once, to compare their hashes.
+ *
+ * @throws InputError for options out of range, files that are not as they should be, a folder that can't be written;
+ *   AbortError
+ */
+export async function cachedIds(corpus: Corpus, options: CachedIdsOptions): Promise<FileIds> {
+  checkFields("cachedIds", options, [
+    "tokenizer",
+    "tokenizerHash",
+    "endOfText",
+    "folder",
+    "onProgress",
+    "signal",
+  ]);
+  const { tokenizer, tokenizerHash: hash, endOfText, folder, signal } = options;
+  if (!/^[0-9a-f]{64}$/.test(hash))
+    throw new InputError(
+      `tokenizerHash: expected 64 hexadecimal digits, as tokenizerHash() gives, got ${hash}`,
+    );
+  const V = tokenizer.vocabSize;
+  if (endOfText !== null && !(Number.isInteger(endOfText) && endOfText >= 0 && endOfText < V))
+    throw new InputError(`endOfText: expected an id in [0, ${V}) or null, got ${endOfText}`);
+  const key = createHash("sha256")
+    .update(JSON.stringify({ version: 1, corpus: await corpus.hash(signal), tokenizer: hash, endOfText, V }))
+    .digest("hex");
+  const path = join(folder, `${key}.ids`);
+  const found = await FileIds.open(path, corpus.name, key);
+  if (found) return found;
+  await build(corpus, options, path, key);
+  const made = await FileIds.open(path, corpus.name, key);
+  if (!made) throw new InputError(`${path}: is not as it was written; is the disk full or damaged?`);
+  return made;
+}
+
+async function build(corpus: Corpus, options: CachedIdsOptions, path: string, key: string): Promise<void> {
+  const aside = `${path}.${randomUUID()}.tmp`;
+  try {
+    await mkdir(options.folder, { recursive: true });
+    const file = await open(aside, "wx");
+    try {
+      const writer = new IdWriter(file, options.tokenizer.vocabSize);
+      await tokenise(corpus, options, writer);
+      await writer.finish(key, options.endOfText ?? undefined);
+    } finally {
+      await file.close();
+    }
+    await rename(aside, path);
+  } catch (error) {
+    await rm(aside, { force: true });
+    const { syscall, code } = error as NodeJS.ErrnoException;
+    if (syscall)
+      throw new InputError(`${path}: can't be written (${code}); choose another folder for caches`);
+    throw error;
+  }
+}
+
+async function tokenise(corpus: Corpus, options: CachedIdsOptions, writer: IdWriter): Promise<void> {
+  const { tokenizer, endOfText, onProgress, signal } = options;
+  const breather = new Breather(signal);
+  /** The end of what the document has so far. */
+  let before: readonly number[] = [];
+  for await (const { text, last } of corpus.documents(signal)) {
+    const ids =
+      before.length > 0
+        ? continuationIds(tokenizer, text, before)
+        : tokenizer.encode(text, { addSpecialTokens: false });
+    await writer.add(ids);
+    before = last ? [] : ids.slice(-16);
+    if (last && endOfText !== null) await writer.add([endOfText]);
+    if (last) writer.endDocument();
+    onProgress?.({ documents: writer.documents, ids: writer.ids });
+    breather.stopIfPointless();
+    await breather.pause();
+  }
+  if (writer.ids === 0) throw new InputError(`${corpus.name}: the corpus has no tokens`);
+}

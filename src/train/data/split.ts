@@ -1,0 +1,86 @@
+import { checkFields, InputError } from "../../errors.js";
+import type { IdSource } from "./ids.js";
+import { uniform } from "./random.js";
+
+/** Positions [start, end) of a source. */
+export interface Span {
+  readonly start: number;
+  readonly end: number;
+}
+
+export interface SplitOptions {
+  /** Share of the documents, or of a single document's ids, that validates, in (0, 1). Default 0.1. */
+  readonly validation?: number;
+  /** Chooses the documents; a whole number in [0, 2^53). Default 0. */
+  readonly seed?: number;
+  /**
+   * Ids of a single document between training and validation that neither gets, so that a passage that goes over the
+   * border is not half known. Default 1024, or a hundredth of the document when that is less.
+   */
+  readonly gap?: number;
+}
+
+/** Two parts of a source without a common position, each as spans in rising order. */
+export interface DataSplit {
+  readonly training: readonly Span[];
+  readonly validation: readonly Span[];
+}
+
+const STREAM = 0x51e17;
+
+/**
+ * Sets a part of a corpus aside for validation: whole documents, each chosen by a hash of the seed and its index, so
+ * that documents added later move no earlier one (but for the few of a corpus too small to have both sides by chance);
+ * at least one on each side. Of a single document its end, after a gap. Documents of the same text are not known to be
+ * the same.
+ * @throws InputError for options out of range, or a single document too short for two parts and the gap
+ */
+export function splitIds(source: IdSource, options: SplitOptions = {}): DataSplit {
+  checkFields("splitIds", options, ["validation", "seed", "gap"]);
+  const { validation = 0.1, seed = 0 } = options;
+  const { gap = Math.min(1024, Math.floor(source.length / 100)) } = options;
+  if (!(validation > 0 && validation < 1))
+    throw new InputError(`splitIds: validation: expected a share in (0, 1), got ${validation}`);
+  if (!(Number.isSafeInteger(seed) && seed >= 0))
+    throw new InputError(`splitIds: seed: expected a whole number in [0, 2^53), got ${seed}`);
+  if (!(Number.isSafeInteger(gap) && gap >= 0))
+    throw new InputError(`splitIds: gap: expected a whole number from 0, got ${gap}`);
+  return source.documents.length === 2
+    ? splitOne(source, validation, gap)
+    : splitMany(source, validation, seed);
+}
+
+function splitMany({ documents }: IdSource, validation: number, seed: number): DataSplit {
+  const count = documents.length - 1;
+  const draws = Float64Array.from({ length: count }, (_, i) => uniform(seed, STREAM, i));
+  // The extremes are there for corpora so small that the draws all fall on one side.
+  let least = 0;
+  let most = 0;
+  for (let i = 1; i < count; i++) {
+    if (draws[i] < draws[least]) least = i;
+    if (draws[i] >= draws[most]) most = i;
+  }
+  const spans: { training: Span[]; validation: Span[] } = { training: [], validation: [] };
+  for (let i = 0; i < count; i++) {
+    const held = i === least || (i !== most && draws[i] < validation);
+    append(spans[held ? "validation" : "training"], documents[i], documents[i + 1]);
+  }
+  return spans;
+}
+
+/** Spans that touch become one. */
+function append(spans: Span[], start: number, end: number): void {
+  const last = spans.at(-1);
+  if (last?.end === start) spans[spans.length - 1] = { start: last.start, end };
+  else spans.push({ start, end });
+}
+
+function splitOne({ name, length }: IdSource, validation: number, gap: number): DataSplit {
+  const held = Math.ceil(length * validation);
+  const end = length - held - gap;
+  if (end < 1)
+    throw new InputError(
+      `${name}: a document of ${length} ids has no room for ${held} to validate and a gap of ${gap}; give more text, or a smaller validation or gap`,
+    );
+  return { training: [{ start: 0, end }], validation: [{ start: length - held, end: length }] };
+}
