@@ -1,0 +1,236 @@
+import { InputError } from "../../errors.js";
+import type { Device, Matrix } from "../device.js";
+import type { AttentionOp, Program } from "../op.js";
+import { type BackwardStep, type TrainingPlan, trainingPlan } from "../training.js";
+import { actBackward, gateBackward } from "./act.js";
+import { attentionBackward } from "./attention.js";
+import { embedBackward } from "./embed.js";
+import { matmulBackward } from "./matmul.js";
+import { plain } from "./matrix.js";
+import { normBackward } from "./norm.js";
+import { positionsBackward } from "./positions.js";
+import { ropeBackward } from "./rope.js";
+
+/** What a recorded run reads: sequences of `lengths` rows each, packed, N = Σ lengths. */
+export interface RecordCall {
+  readonly lengths: readonly number[];
+  /** [N] */
+  readonly ids?: Int32Array;
+  readonly vectors?: { readonly into: string; readonly data: Float32Array };
+}
+
+/**
+ * Where gradients go: each is added to the array that its parameter names. A parameter that is not here is frozen.
+ * A matrix that stands in two places (tied, or shared by layers) receives the gradients of both.
+ */
+export interface Gradients {
+  /** [rows, cols] of the matrix. */
+  readonly matrices: ReadonlyMap<Matrix, Float32Array>;
+  /** Vectors of a program: biases, norms' weights. */
+  readonly vectors: ReadonlyMap<Float32Array, Float32Array>;
+}
+
+/** A run that remembers what its way back reads. */
+export class ReferenceTape {
+  private constructor(
+    private readonly plan: TrainingPlan,
+    private readonly program: Program,
+    private readonly call: RecordCall,
+    private readonly positions: Int32Array,
+    private readonly values: ReadonlyMap<string, Float32Array>,
+  ) {}
+
+  /**
+   * Runs a program and keeps what its backward reads.
+   * @throws InputError for a call that does not fit the program
+   */
+  static async record(device: Device, program: Program, call: RecordCall): Promise<ReferenceTape> {
+    const plan = trainingPlan(program);
+    const segments = call.lengths.map((rows) => ({ cache: device.cache(plan.forward), rows }));
+    try {
+      const names = [...new Set([...plan.kept, ...Object.values(plan.final)])];
+      const { ids, vectors } = call;
+      const outputs = names.map((buffer) => ({ buffer }));
+      const values = await device.run(plan.forward, { segments, ids, vectors, outputs });
+      const positions = Int32Array.from(
+        call.lengths.flatMap((rows) => Array.from({ length: rows }, (_, i) => i)),
+      );
+      return new ReferenceTape(
+        plan,
+        program,
+        call,
+        positions,
+        new Map(names.map((name, i) => [name, values[i]])),
+      );
+    } finally {
+      for (const { cache } of segments) cache.free();
+    }
+  }
+
+  /** [N, width]: a buffer as the program leaves it. */
+  output(buffer: string): Float32Array {
+    return this.value(this.plan.final[buffer]);
+  }
+
+  /**
+   * Walks the program back.
+   * @param from a buffer and the gradient of a loss by what the program leaves in it, [N, width]
+   * @param into where parameters' gradients are added
+   * @returns the gradient by the vectors that the call gave; undefined when it gave ids
+   */
+  backward(
+    from: { readonly buffer: string; readonly gradient: Float32Array },
+    into: Gradients,
+  ): Float32Array | undefined {
+    const N = this.positions.length;
+    const flow = new Map<string, Float32Array>();
+    for (const [name, width] of Object.entries(this.program.buffers))
+      flow.set(name, new Float32Array(N * width));
+    const gradient = flow.get(from.buffer);
+    if (gradient?.length !== from.gradient.length)
+      throw new InputError(
+        `backward: gradient of "${from.buffer}": expected ${gradient?.length ?? "a buffer of the program"} numbers, got ${from.gradient.length}`,
+      );
+    gradient.set(from.gradient);
+    for (const step of this.plan.backward) this.step(step, flow, into);
+    return this.call.vectors && flow.get(this.call.vectors.into);
+  }
+
+  private step(step: BackwardStep, flow: ReadonlyMap<string, Float32Array>, into: Gradients): void {
+    const { op } = step;
+    const d = (name: string) => flow.get(name)!; // one for each buffer of the program
+    const width = (name: string) => this.program.buffers[name];
+    switch (op.op) {
+      case "embed": {
+        const table = into.matrices.get(op.table);
+        if (table) embedBackward(table, this.call.ids ?? [], d(op.out), op.table.cols, op.scale);
+        d(op.out).fill(0);
+        break;
+      }
+      case "positions": {
+        const table = into.matrices.get(op.table);
+        if (table) positionsBackward(table, this.positions, op.offset, d(op.out));
+        break;
+      }
+      case "norm": {
+        const dOut = columns(d(op.out), width(op.out), op.column, op.columns);
+        const x = columns(this.value(step.input), width(op.in), op.column, op.columns);
+        const { dx, dWeight, dBias } = normBackward(op, x, op.columns, dOut, op.weight, op.bias);
+        addVector(into, op.weight, dWeight);
+        addVector(into, op.bias, dBias);
+        clear(d(op.out), width(op.out), op.column, op.columns);
+        addColumns(d(op.in), width(op.in), op.column, dx, op.columns);
+        break;
+      }
+      case "matmul": {
+        const { rows, cols } = op.weight;
+        const dOut = columns(d(op.out), width(op.out), op.outColumn, rows);
+        const { dx, dw, dBias } = matmulBackward(this.value(step.input), plain(op.weight), dOut, cols);
+        addTo(into.matrices.get(op.weight), dw);
+        addVector(into, op.bias, dBias);
+        if (!op.accumulate) clear(d(op.out), width(op.out), op.outColumn, rows);
+        addTo(d(op.in), dx);
+        break;
+      }
+      case "rope": {
+        const count = op.heads * op.headDim;
+        const turned = ropeBackward(
+          op,
+          columns(d(op.buffer), width(op.buffer), op.column, count),
+          this.positions,
+        );
+        clear(d(op.buffer), width(op.buffer), op.column, count);
+        addColumns(d(op.buffer), width(op.buffer), op.column, turned, count);
+        break;
+      }
+      case "attention":
+        this.attention(op, this.value(step.input), d(op.out), d(op.qkv));
+        break;
+      case "act":
+        d(op.buffer).set(actBackward(op.kind, this.value(step.input), d(op.buffer)));
+        break;
+      case "gate": {
+        const { dGate, dUp } = gateBackward(op.kind, this.value(step.input), this.value(step.up), d(op.out));
+        d(op.out).fill(0);
+        addTo(d(op.gate), dGate);
+        addTo(d(op.up), dUp);
+        break;
+      }
+      case "scale":
+        for (let i = 0, x = d(op.buffer); i < x.length; i++) x[i] *= op.by;
+        break;
+      case "add":
+        addTo(d(op.in), d(op.out));
+        break;
+      case "copy": {
+        const dOut = d(op.out).slice();
+        d(op.out).fill(0);
+        addTo(d(op.in), dOut);
+        break;
+      }
+    }
+  }
+
+  /** Sequence by sequence; each begins at position 0. */
+  private attention(op: AttentionOp, qkv: Float32Array, dOut: Float32Array, dQkv: Float32Array): void {
+    const queries = op.heads * op.headDim;
+    const keys = op.kvHeads * op.headDim;
+    const width = queries + 2 * keys;
+    let first = 0;
+    for (const rows of this.call.lengths) {
+      const all = qkv.subarray(first * width, (first + rows) * width);
+      const { dq, dk, dv } = attentionBackward(
+        op,
+        columns(all, width, 0, queries),
+        columns(all, width, queries, keys),
+        columns(all, width, queries + keys, keys),
+        0,
+        dOut.slice(first * queries, (first + rows) * queries),
+      );
+      const into = dQkv.subarray(first * width, (first + rows) * width);
+      addColumns(into, width, 0, dq, queries);
+      addColumns(into, width, queries, dk, keys);
+      addColumns(into, width, queries + keys, dv, keys);
+      first += rows;
+    }
+    dOut.fill(0);
+  }
+
+  private value(name: string | undefined): Float32Array {
+    return this.values.get(name!)!; // the plan keeps what its steps name
+  }
+}
+
+/** Columns [first, first + count) of [N, width], as [N, count]. */
+function columns(data: Float32Array, width: number, first: number, count: number): Float32Array {
+  const out = new Float32Array((data.length / width) * count);
+  for (let n = 0; n * width < data.length; n++)
+    out.set(data.subarray(n * width + first, n * width + first + count), n * count);
+  return out;
+}
+
+function clear(data: Float32Array, width: number, first: number, count: number): void {
+  for (let at = first; at < data.length; at += width) data.fill(0, at, at + count);
+}
+
+function addColumns(
+  data: Float32Array,
+  width: number,
+  first: number,
+  part: Float32Array,
+  count: number,
+): void {
+  for (let i = 0; i < part.length; i++) data[Math.floor(i / count) * width + first + (i % count)] += part[i];
+}
+
+function addTo(sum: Float32Array | undefined, part: Float32Array): void {
+  if (sum) for (let i = 0; i < part.length; i++) sum[i] += part[i];
+}
+
+function addVector(
+  into: Gradients,
+  parameter: Float32Array | undefined,
+  part: Float32Array | undefined,
+): void {
+  if (parameter && part) addTo(into.vectors.get(parameter), part);
+}
