@@ -21,6 +21,24 @@ export { type DecodeOptions, type EncodeOptions, Tokenizer } from "./model/token
 export type * from "./model/types.js";
 export type { SamplingOptions } from "./sampling/options.js";
 export { ProcessedDistribution } from "./sampling/processed.js";
+export {
+  type CrossEntropy,
+  type CrossEntropyGradients,
+  type CrossEntropyOptions,
+  crossEntropy,
+  type Reduction,
+} from "./train/cross-entropy.js";
+export { AdamW, type AdamWOptions } from "./train/optimizers/adamw.js";
+export { clipByGlobalNorm } from "./train/optimizers/clip.js";
+export type { Grouping } from "./train/optimizers/groups.js";
+export { Lion, type LionOptions } from "./train/optimizers/lion.js";
+export { Muon, type MuonOptions } from "./train/optimizers/muon.js";
+export type { OptimizerState } from "./train/optimizers/optimizer.js";
+export type { Parameter, ParameterKind, Tensors } from "./train/optimizers/parameter.js";
+export { Sgd, type SgdOptions } from "./train/optimizers/sgd.js";
+export { checkSchedule, learningRate, type Schedule } from "./train/schedules.js";
+export type { Targets } from "./train/targets.js";
+export { type TrainBpeOptions, type TrainedBpe, trainBpe } from "./train/tokenizer/train-bpe.js";
 export { Embedding } from "./vocab/embedding.js";
 export { findTying, type NamedMatrix, type Tying } from "./vocab/tying.js";
 export { VocabMatrix, type VocabMatrixOptions } from "./vocab/vocab-matrix.js";

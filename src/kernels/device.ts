@@ -1,4 +1,5 @@
 import type { StoredType } from "./format.js";
+import type { LossAnswer, LossQuery } from "./loss.js";
 import type { Program } from "./op.js";
 
 /** Rows of a stored matrix, readable in parts, so that a checkpoint never stands in memory twice. */
@@ -133,6 +134,11 @@ export interface Device {
   run(program: Program, call: RunCall): Promise<Float32Array[]>;
   /** Asks a head about `hidden` [N, D]. @throws InputError when a hidden row or a row's logits have no answer (NaN). */
   ask(head: HeadWeights, hidden: Float32Array, query: HeadQuery, signal?: AbortSignal): Promise<HeadAnswer>;
+  /**
+   * Linear + cross-entropy and its gradients, without ever holding N×V numbers.
+   * @throws InputError for a query that does not fit, NaN or +Infinity among logits, or a row without a finite logit
+   */
+  loss(head: HeadWeights, hidden: Float32Array, query: LossQuery, signal?: AbortSignal): Promise<LossAnswer>;
   /** Ends the workers and drops the memory. */
   close(): Promise<void>;
 }

@@ -9,11 +9,13 @@ import type {
   MatrixSource,
   RunCall,
 } from "../device.js";
+import type { LossAnswer, LossQuery } from "../loss.js";
 import type { Program } from "../op.js";
 import { checkProgram } from "../program.js";
 import { ask } from "./ask.js";
 import { Breather } from "./breather.js";
 import { cacheWidths, ReferenceCache } from "./cache.js";
+import { loss } from "./loss.js";
 import { type Ledger, plain, ReferenceMatrix } from "./matrix.js";
 import { runProgram } from "./run.js";
 
@@ -52,6 +54,10 @@ export class ReferenceDevice implements Device {
 
   ask(head: HeadWeights, hidden: Float32Array, query: HeadQuery, signal?: AbortSignal): Promise<HeadAnswer> {
     return this.enqueue(signal, (breather) => ask(head, plain(head.matrix), hidden, query, breather));
+  }
+
+  loss(head: HeadWeights, hidden: Float32Array, query: LossQuery, signal?: AbortSignal): Promise<LossAnswer> {
+    return this.enqueue(signal, (breather) => loss(head, hidden, query, breather));
   }
 
   /** Ends what runs and what waits (both reject) and frees every matrix and cache. Closing twice is fine. */

@@ -39,6 +39,19 @@ export const OPCODE = {
   screenBuild: 17,
   screen: 18,
   rescore: 19,
+  lossLogits: 20,
+  lossFold: 21,
+  lossGradient: 22,
+  transpose: 23,
+  weightGradient: 24,
+  inputGradient: 25,
+  normMoments: 26,
+  normVectors: 27,
+  normInput: 28,
+  actGradient: 29,
+  scatter: 30,
+  clear: 31,
+  attentionGradient: 32,
 } as const;
 
 export const ACTIVATION = { geluErf: 0, geluTanh: 1, relu: 2, silu: 3, tanh: 4 } as const;

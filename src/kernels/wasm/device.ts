@@ -8,9 +8,11 @@ import type {
   MatrixSource,
   RunCall,
 } from "../device.js";
+import type { LossAnswer, LossQuery } from "../loss.js";
 import type { Program } from "../op.js";
 import { checkProgram } from "../program.js";
 import { checkAsk, checkRun } from "../validate.js";
+import { checkLoss } from "../validate-loss.js";
 import {
   CTL_COUNT,
   CTL_OPS,
@@ -26,6 +28,7 @@ import {
 import { Arena } from "./arena.js";
 import { cacheLayout, WasmCache } from "./cache.js";
 import { HeadRunner } from "./head.js";
+import { LossRunner } from "./loss.js";
 import { lower } from "./lower.js";
 import { WasmMatrix } from "./matrix.js";
 import { Pool } from "./pool.js";
@@ -43,6 +46,7 @@ export class WasmDevice implements Device {
   private readonly pool: Pool;
   private readonly arena: Arena;
   private readonly heads: HeadRunner;
+  private readonly losses: LossRunner;
   private queue: Promise<unknown> = Promise.resolve();
   private readonly vectors = new WeakMap<Float32Array, number>();
   private readonly layouts = new WeakMap<Program, { offsets: number[]; bytes: number }>();
@@ -58,6 +62,7 @@ export class WasmDevice implements Device {
     this.threads = pool.threads;
     this.description = description;
     this.heads = new HeadRunner(pool, this.arena, (data) => this.vector(data));
+    this.losses = new LossRunner(pool, this.arena, (data) => this.vector(data));
     this.reserveScratch(SCRATCH_BYTES);
   }
 
@@ -99,6 +104,15 @@ export class WasmDevice implements Device {
       const { N, D } = checkAsk(head, hidden, query);
       (head.matrix as WasmMatrix).check();
       return this.heads.ask(head, hidden, N, D, query, signal);
+    });
+  }
+
+  loss(head: HeadWeights, hidden: Float32Array, query: LossQuery, signal?: AbortSignal): Promise<LossAnswer> {
+    return this.enqueue(async () => {
+      const { N } = checkLoss(head, hidden, query);
+      for (const matrix of [head.matrix, query.teacher?.head.matrix, query.gradients.weight])
+        if (matrix) WasmMatrix.own(matrix, this.arena);
+      return this.losses.loss(head, hidden, N, query, signal);
     });
   }
 

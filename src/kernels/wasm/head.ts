@@ -273,7 +273,7 @@ function slice(query: HeadQuery, first: number, rows: number): HeadQuery {
 }
 
 /** Shards' (max, Σ e^(x-max), Σ (x-max) e^(x-max)), merged in index order. */
-function mergeSums(parts: Float64Array): { max: number; s: number; t: number } {
+export function mergeSums(parts: Float64Array): { max: number; s: number; t: number } {
   let max = -Infinity;
   let s = 0;
   let t = 0;

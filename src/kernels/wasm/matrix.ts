@@ -62,6 +62,14 @@ export class WasmMatrix implements Matrix {
     return this.gatherRows(this, wanted);
   }
 
+  /** A matrix as this device's own. @throws InputError when another device made it; Error after `free` */
+  static own(matrix: Matrix, arena: Arena): WasmMatrix {
+    if (!(matrix instanceof WasmMatrix && matrix.arena === arena))
+      throw new InputError(`matrix "${matrix.name}" belongs to another device; load it with this one`);
+    matrix.check();
+    return matrix;
+  }
+
   /** @throws Error after `free` */
   check(): void {
     if (this.freed) throw new Error(`${this.name}: this matrix was freed`);

@@ -43,6 +43,19 @@ export const OP_HEAD: i32 = 16;
 export const OP_SCREEN_BUILD: i32 = 17;
 export const OP_SCREEN: i32 = 18;
 export const OP_RESCORE: i32 = 19;
+export const OP_LOSS_LOGITS: i32 = 20;
+export const OP_LOSS_FOLD: i32 = 21;
+export const OP_LOSS_GRADIENT: i32 = 22;
+export const OP_TRANSPOSE: i32 = 23;
+export const OP_WEIGHT_GRADIENT: i32 = 24;
+export const OP_INPUT_GRADIENT: i32 = 25;
+export const OP_NORM_MOMENTS: i32 = 26;
+export const OP_NORM_VECTORS: i32 = 27;
+export const OP_NORM_INPUT: i32 = 28;
+export const OP_ACT_GRADIENT: i32 = 29;
+export const OP_SCATTER: i32 = 30;
+export const OP_CLEAR: i32 = 31;
+export const OP_ATTENTION_GRADIENT: i32 = 32;
 
 /** Matrix descriptor: 8 words. */
 export const MAT_FORMAT: usize = 0;

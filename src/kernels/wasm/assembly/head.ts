@@ -9,7 +9,7 @@ import { ROW_CHUNK, panelProduct, partialOf } from "./panels";
 // ids that it meets ascend. For each shard and up to 64 rows it makes final logits [rows][1024] in its scratch, then
 // folds them. What a shard contributes to a sum depends on the shard alone; the host merges shards in order.
 
-const SHARD: i32 = 1024;
+export const SHARD: i32 = 1024;
 const LOGITS: usize = 65536; // offset of [64][1024] f32 in the scratch
 const HEAD_ROWS: i32 = 64;
 
@@ -23,7 +23,7 @@ export function final4(v: v128, bias: usize, at: usize, scale: f32, cap: f32): v
 }
 /** A panel's 16 products to final logits at `to`; ids at or above V become -Infinity. */
 @inline
-function finish(from: usize, to: usize, id: i32, V: i32, bias: usize, scale: f32, cap: f32): void {
+export function finish(from: usize, to: usize, id: i32, V: i32, bias: usize, scale: f32, cap: f32): void {
   for (let i: usize = 0; i < 64; i += 16) v128.store(to + i, final4(v128.load(from + i), bias, (<usize>id << 2) + i, scale, cap));
   for (let i = max(0, V - id); i < 16; i++) store<f32>(to + (<usize>i << 2), -Infinity);
 }
@@ -109,7 +109,7 @@ function topShard(p: usize, n: i32, id: i32, heap: usize, k: i32, V: i32): void 
 
 /** The largest of n numbers, or NaN when one of them is. */
 @inline
-function maximum(p: usize, n: i32): f32 {
+export function maximum(p: usize, n: i32): f32 {
   let m = f32x4.splat(-Infinity), bad = i32x4.splat(0);
   for (let i: usize = 0; i < <usize>n << 2; i += 16) {
     const x = v128.load(p + i);
@@ -120,7 +120,7 @@ function maximum(p: usize, n: i32): f32 {
 }
 
 /** Σ e^(x - m) and, asked for, Σ (x - m) e^(x - m), in float64 over groups of 16. out: m, s, t as f64. */
-function sumShard(p: usize, n: i32, m: f32, entropy: bool, out: usize): void {
+export function sumShard(p: usize, n: i32, m: f32, entropy: bool, out: usize): void {
   let s = f64x2.splat(0), t = s;
   const mv = f32x4.splat(m), low = f32x4.splat(-1e30);
   if (m > -Infinity)

@@ -113,6 +113,29 @@ export function act4(kind: i32, x: v128): v128 {
   return tanh4(x);
 }
 
+/** The derivative of `act4`. */
+@inline
+export function slope4(kind: i32, x: v128): v128 {
+  const one = splat(1), half = splat(0.5);
+  if (kind == 3) {
+    const s = f32x4.div(one, f32x4.add(one, exp4(f32x4.neg(x))));
+    return f32x4.mul(s, f32x4.add(one, f32x4.mul(x, f32x4.sub(one, s))));
+  }
+  if (kind == 1) {
+    const c = splat(0.7978845608028654), z = f32x4.mul(f32x4.mul(x, x), splat(0.044715));
+    const t = tanh4(f32x4.mul(c, f32x4.mul(x, f32x4.add(one, z)))), flat = f32x4.mul(half, f32x4.add(one, t));
+    const steep = f32x4.mul(f32x4.mul(half, x), f32x4.mul(f32x4.sub(one, f32x4.mul(t, t)), f32x4.mul(c, f32x4.add(one, f32x4.mul(splat(3), z)))));
+    return f32x4.add(flat, steep);
+  }
+  if (kind == 0) {
+    const flat = f32x4.mul(half, f32x4.add(one, erf4(f32x4.mul(x, splat(0.70710678118654752)))));
+    return f32x4.add(flat, f32x4.mul(f32x4.mul(x, splat(0.3989422804014327)), exp4(f32x4.mul(f32x4.mul(x, x), splat(-0.5)))));
+  }
+  if (kind == 2) return v128.and(f32x4.gt(x, splat(0)), one);
+  const t = tanh4(x);
+  return f32x4.sub(one, f32x4.mul(t, t));
+}
+
 @inline
 export function sum4(v: v128): f32 {
   return f32x4.extract_lane(v, 0) + f32x4.extract_lane(v, 2) + (f32x4.extract_lane(v, 1) + f32x4.extract_lane(v, 3));

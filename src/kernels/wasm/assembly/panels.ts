@@ -68,7 +68,7 @@ function halfRow(p: usize, x: usize, K: i32, out: usize, format: i32): void {
 }
 
 /** Two rows (or one, when x1 = x0 and the second result is dropped) times 16 columns, added to what out holds. */
-function floatTile(p: usize, x0: usize, x1: usize, count: i32, out: usize): void {
+export function floatTile(p: usize, x0: usize, x1: usize, count: i32, out: usize): void {
   let a0 = v128.load(out), a1 = v128.load(out, 16), a2 = v128.load(out, 32), a3 = v128.load(out, 48);
   let b0 = v128.load(out, 64), b1 = v128.load(out, 80), b2 = v128.load(out, 96), b3 = v128.load(out, 112);
   const end = x0 + (<usize>count << 2);

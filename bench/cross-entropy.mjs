@@ -1,0 +1,95 @@
+// Linear + cross-entropy, the loss and both gradients in one call, against PyTorch and the f32 SIMD ceiling of three products.
+// node bench/cross-entropy.mjs [4096x50257x768]; LMHEAD_PYTHON names a Python with torch and numpy (default: python3).
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { headOf, open } from "./heads.mjs";
+import { assert, ceilings, interleave, median, normals, report, root, threads, verdict } from "./lib.mjs";
+
+const [N, V, D] = (process.argv[2] ?? "4096x50257x768").split("x").map(Number);
+const rss = () => process.resourceUsage().maxRSS * 1024; // the most so far, in bytes
+const hidden = normals(N * D, 2);
+const weight = normals(V * D, 1, 0.02);
+const device = await open();
+const ids = Int32Array.from({ length: N }, (_, n) => (n * 7919 + 13) % V);
+const coefficients = new Float32Array(N).fill(1 / N);
+
+const torch = await python();
+const head = await headOf(device, weight, V, D);
+const zeros = async (_, count) => new Uint8Array(count * D * 4);
+const gradient = await device.matrix({ name: "gradient", rows: V, cols: D, type: "f32", read: zeros });
+const ours = (weight) =>
+  device.loss(head, hidden, { ids, perRow: 1, coefficients, gradients: { hidden: true, weight } });
+
+// Right answers first: the loss, and some numbers of each gradient.
+const answer = await ours(gradient);
+const held = device.memory + hidden.byteLength + answer.dHidden.byteLength;
+const theirs = await torch.run();
+const loss = answer.logSumExp.reduce((sum, lse, n) => sum + (lse - answer.targetLogits[n]) / N, 0);
+assert(Math.abs(loss - theirs.loss) < 1e-5 * loss, `loss ${loss}, PyTorch ${theirs.loss}`);
+const mine = [...answer.dHidden.slice(0, 4), ...(await gradient.gather([13])).slice(0, 4)];
+mine.forEach((x, i) => {
+  assert(
+    Math.abs(x - theirs.first[i]) < 1e-9 + 1e-4 * Math.abs(x),
+    `gradient ${x}, PyTorch ${theirs.first[i]}`,
+  );
+});
+
+const probe = await ceilings(1 << 20, (6 * N * V * D) / 100); // its loop counts in 32 bits
+const ceiling = async () => {
+  for (let i = 0; i < 100; i++) await probe.peak();
+};
+const times = await interleave(
+  { "PyTorch, CPU": torch.run, lmhead: () => ours(gradient), "f32 SIMD ceiling, three products": ceiling },
+  3,
+  0,
+);
+report(`linear + cross-entropy, loss and both gradients, N=${N}, V=${V}, D=${D}`, times);
+const ms = median(times.lmhead);
+verdict("ceiling / lmhead's time", median(times["f32 SIMD ceiling, three products"]) / ms, 0.85);
+console.log(`  PyTorch's time / lmhead's: ${(median(times["PyTorch, CPU"]) / ms).toFixed(2)}`);
+const peak = (await torch.run()).peak;
+const gib = (bytes) => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+console.log(`  PyTorch's peak ${gib(peak)}; lmhead holds ${gib(held)} and a chunk's logits`);
+verdict("PyTorch's peak / lmhead's", peak / (held + chunk()), 6);
+torch.end();
+await probe.close();
+await device.close();
+console.log(
+  `  this process, at most: ${gib(rss())}, with Node, and the arrays that the benchmark keeps for PyTorch`,
+);
+process.exit(0);
+
+/** Bytes of a chunk's logits and what stands beside them; see src/kernels/wasm/loss.ts. */
+function chunk() {
+  return 256 * (V + D * 3 + 64) * 4;
+}
+
+async function python() {
+  const folder = mkdtempSync(join(tmpdir(), "lmhead-bench-"));
+  const files = [weight, hidden].map((data, i) => {
+    const file = join(folder, `${i}.f32`);
+    writeFileSync(file, data);
+    return file;
+  });
+  const script = join(root, "bench/cross_entropy.py");
+  const child = spawn(process.env.LMHEAD_PYTHON ?? "python3", [script, N, V, D, threads].map(String), {
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  child.stdin.write(`${files.join("\n")}\n`);
+  const ready = await lines.next();
+  rmSync(folder, { recursive: true });
+  assert(!ready.done, "Python with torch and numpy is missing: name one in LMHEAD_PYTHON");
+  console.log(`PyTorch ${ready.value.split(" ")[1]}`);
+  return {
+    async run() {
+      child.stdin.write("\n");
+      const [, loss, peak, ...first] = (await lines.next()).value.split(" ").map(Number);
+      return { loss, peak, first };
+    },
+    end: () => child.stdin.end(),
+  };
+}

@@ -1,0 +1,55 @@
+import type { HeadWeights, Matrix } from "./device.js";
+
+/**
+ * What a device is asked about linear + cross-entropy: the numbers of which every loss on a head is made, and the
+ * gradients of
+ *
+ *     L = Σ_n ( Σ_j coefficients[n, j] · (lse_n − y[n, ids[n, j]]) + uniform[n] · Σ_c classWeights[c] · (lse_n − y[n, c])
+ *             + soft[n] · Σ_c t[n, c] · (lse_n − y[n, c]) + squares[n] · lse_n² )
+ *
+ * with y the final logits (after bias, scale and cap), lse_n = ln Σ_c exp y[n, c] and t the teacher's probabilities.
+ * Reductions, label smoothing and class weights are a matter of the coefficients: see `src/train/cross-entropy.ts`.
+ */
+export interface LossQuery {
+  /** [N, perRow] ids below vocabSize; an id may be repeated. */
+  readonly ids: Int32Array;
+  /** From 0. */
+  readonly perRow: number;
+  /** [N, perRow] */
+  readonly coefficients: Float32Array;
+  /** [N]; absent: 0. */
+  readonly uniform?: Float32Array;
+  /** [vocabSize], from 0; absent: 1. Used with `uniform` only. */
+  readonly classWeights?: Float32Array;
+  /** [N]; absent: 0. */
+  readonly squares?: Float32Array;
+  /** A second head with its own hidden states [N, its D], and [N] coefficients; of the same vocabSize. */
+  readonly teacher?: {
+    readonly head: HeadWeights;
+    readonly hidden: Float32Array;
+    readonly soft: Float32Array;
+  };
+  readonly gradients: LossGradients;
+}
+
+/** Which gradients of L are wanted. After a call that failed or was aborted, what stands in them is not to be used. */
+export interface LossGradients {
+  readonly hidden: boolean;
+  /** A float32 matrix of the weight's shape, on the same device: its gradient is added to it. */
+  readonly weight?: Matrix;
+  /** [vocabSize]: the bias's gradient is added to it. */
+  readonly bias?: Float32Array;
+}
+
+export interface LossAnswer {
+  /** [N], natural logarithm of Σ exp(logit). */
+  readonly logSumExp: Float64Array;
+  /** [N, perRow], the final logits of `ids`. */
+  readonly targetLogits: Float32Array;
+  /** [N], Σ_c classWeights[c] · y[n, c]; there when `uniform` was given. */
+  readonly weightedLogits?: Float64Array;
+  /** [N], Σ_c t[n, c] · y[n, c]; there when `teacher` was given. A logit of -Infinity with t = 0 counts as 0. */
+  readonly teacherLogits?: Float64Array;
+  /** [N, D]; there when asked. */
+  readonly dHidden?: Float32Array;
+}

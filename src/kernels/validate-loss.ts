@@ -1,0 +1,138 @@
+import { checkFields, InputError } from "../errors.js";
+import type { HeadQuery, HeadWeights, Matrix } from "./device.js";
+import type { LossGradients, LossQuery } from "./loss.js";
+import { checkAsk } from "./validate.js";
+
+const NOTHING: HeadQuery = { topK: 0, rank: false, logSumExp: false, entropy: false, logits: false };
+
+/**
+ * Checks what a device is asked about linear + cross-entropy, before any work and before any gradient is added.
+ * @param hidden [N, D]; N is its length over the matrix's columns, and may be 0
+ * @throws InputError naming the field, row or id, what was expected and what came
+ */
+export function checkLoss(
+  head: HeadWeights,
+  hidden: Float32Array,
+  query: LossQuery,
+): { N: number; D: number } {
+  checkAsk(head, new Float32Array(0), NOTHING);
+  const { vocabSize } = head;
+  const D = head.matrix.cols;
+  if (hidden.length % D !== 0)
+    throw new InputError(`loss: ${hidden.length} numbers are not whole hidden rows of ${D}`);
+  const N = hidden.length / D;
+  checkRows("hidden", hidden, N, D);
+
+  checkFields("loss", query, [
+    "ids",
+    "perRow",
+    "coefficients",
+    "uniform",
+    "classWeights",
+    "squares",
+    "teacher",
+    "gradients",
+  ]);
+  const { ids, perRow, coefficients, uniform, classWeights, squares, teacher, gradients } = query;
+  if (!(Number.isSafeInteger(perRow) && perRow >= 0))
+    throw new InputError(`loss: perRow: expected a whole number from 0, got ${perRow}`);
+  if (ids.length !== N * perRow)
+    throw new InputError(`loss: ${N} rows of ${perRow} ids take ${N * perRow}, but ${ids.length} came`);
+  for (let i = 0; i < ids.length; i++)
+    if (!(Number.isInteger(ids[i]) && ids[i] >= 0 && ids[i] < vocabSize))
+      throw new InputError(
+        `loss: row ${Math.floor(i / perRow)}: id ${ids[i]} is not in the vocabulary [0, ${vocabSize})`,
+      );
+  checkRows("coefficients", coefficients, N, perRow);
+  if (uniform) checkRows("uniform", uniform, N, 1);
+  if (classWeights) checkClassWeights("loss", classWeights, vocabSize);
+  if (squares) checkRows("squares", squares, N, 1);
+  if (teacher) {
+    checkFields("loss: teacher", teacher, ["head", "hidden", "soft"]);
+    checkAsk(teacher.head, new Float32Array(0), NOTHING);
+    if (teacher.head.vocabSize !== vocabSize)
+      throw new InputError(
+        `loss: the teacher's vocabulary has ${teacher.head.vocabSize} ids and the head's ${vocabSize}; they must be the same`,
+      );
+    checkRows("teacher.hidden", teacher.hidden, N, teacher.head.matrix.cols);
+    checkRows("teacher.soft", teacher.soft, N, 1);
+  }
+  checkGradients(head, gradients, teacher?.head.matrix);
+  checkMasked(head, query);
+  return { N, D };
+}
+
+/**
+ * @param what begins the error messages
+ * @throws InputError unless `weights` holds `vocabSize` finite numbers from 0
+ */
+export function checkClassWeights(what: string, weights: Float32Array, vocabSize: number): void {
+  if (weights.length !== vocabSize)
+    throw new InputError(
+      `${what}: classWeights: expected ${vocabSize} numbers, one an id, got ${weights.length}`,
+    );
+  const bad = weights.findIndex((w) => !(w >= 0 && w < Infinity));
+  if (bad >= 0)
+    throw new InputError(
+      `${what}: classWeights: expected finite numbers from 0, got ${weights[bad]} at id ${bad}`,
+    );
+}
+
+/** Finite numbers [N, width]. */
+function checkRows(name: string, data: Float32Array, N: number, width: number): void {
+  if (data.length !== N * width)
+    throw new InputError(
+      `loss: ${name}: ${N} rows of ${width} take ${N * width} numbers, but ${data.length} came`,
+    );
+  for (let i = 0; i < data.length; i++)
+    if (!Number.isFinite(data[i]))
+      throw new InputError(
+        `loss: ${name}: row ${Math.floor(i / width)} holds ${data[i]}${width > 1 ? ` at column ${i % width}` : ""}; expected finite numbers`,
+      );
+}
+
+function checkGradients(head: HeadWeights, gradients: LossGradients, teacher: Matrix | undefined): void {
+  checkFields("loss: gradients", gradients, ["hidden", "weight", "bias"]);
+  const { hidden, weight, bias } = gradients;
+  const { matrix } = head;
+  if (typeof hidden !== "boolean")
+    throw new InputError(`loss: gradients.hidden: expected true or false, got ${hidden}`);
+  if (weight) {
+    if (weight.rows !== matrix.rows || weight.cols !== matrix.cols || weight.type !== "f32")
+      throw new InputError(
+        `loss: gradients.weight: expected an f32 matrix [${matrix.rows}, ${matrix.cols}] like "${matrix.name}", got ${weight.type} [${weight.rows}, ${weight.cols}]`,
+      );
+    if (weight === matrix || weight === teacher)
+      throw new InputError(
+        `loss: gradients.weight is the weight matrix "${weight.name}" itself; give another one, of zeros`,
+      );
+  }
+  if (bias) {
+    if (!head.bias) throw new InputError("loss: gradients.bias: the head has no bias");
+    if (bias.length !== head.bias.length)
+      throw new InputError(
+        `loss: gradients.bias: expected ${head.bias.length} numbers, one an id, got ${bias.length}`,
+      );
+    if (bias === head.bias)
+      throw new InputError("loss: gradients.bias is the head's bias itself; give another array, of zeros");
+  }
+}
+
+/** A bias of -Infinity masks its token (unless a cap makes the logit finite): a share in it makes a loss infinite. */
+function checkMasked({ bias, softcap }: HeadWeights, query: LossQuery): void {
+  if (!bias || softcap !== undefined) return;
+  const { ids, perRow, coefficients, uniform, classWeights } = query;
+  for (let i = 0; i < ids.length; i++)
+    if (coefficients[i] !== 0 && bias[ids[i]] === -Infinity) throw infinite(Math.floor(i / perRow), ids[i]);
+  const row = uniform?.findIndex((u) => u !== 0) ?? -1;
+  if (row < 0) return;
+  const id = bias.findIndex((b, c) => b === -Infinity && (!classWeights || classWeights[c] > 0));
+  if (id >= 0) throw infinite(row, id);
+}
+
+/** What to say of a row in whose loss a token of logit -Infinity has a share. */
+export function infinite(row: number, id: number): InputError {
+  return new InputError(
+    `loss: row ${row}: its loss is infinite, for id ${id} has a share in it and the logit -Infinity; leave the id out of the targets, and of label smoothing by class weight 0 (or take no label smoothing)`,
+  );
+}

@@ -1,0 +1,329 @@
+import { InputError } from "../../errors.js";
+import type { HeadWeights } from "../device.js";
+import type { LossAnswer, LossQuery } from "../loss.js";
+import { infinite } from "../validate-loss.js";
+import { CTL_COUNT, CTL_OPS, CTL_ROWS, OPCODE, SHARD } from "./abi.js";
+import type { Arena } from "./arena.js";
+import { mergeSums } from "./head.js";
+import type { WasmMatrix } from "./matrix.js";
+import type { Pool } from "./pool.js";
+import { f, Records } from "./records.js";
+
+/** Rows of a chunk, at most, and bytes that its logits may take. */
+const ROWS = 256;
+const ROOM = 64 << 20;
+/** Floats that a row's gradient needs; see `lossGradient` in assembly/loss.ts. */
+const NUMBERS = 8;
+
+const padded = (width: number) => Math.ceil(width / 16) * 16;
+
+/**
+ * Linear + cross-entropy in chunks of rows: the logits of a chunk are made once, folded, turned into their gradients where
+ * they stand, and multiplied into both gradients. So loss and gradients take three products, and memory for one chunk.
+ * (The scheme is Liger's fused linear cross-entropy.)
+ */
+export class LossRunner {
+  constructor(
+    private readonly pool: Pool,
+    private readonly arena: Arena,
+    private readonly vector: (data: Float32Array | undefined) => number,
+  ) {}
+
+  /** Arguments are checked by `checkLoss`. */
+  async loss(
+    head: HeadWeights,
+    hidden: Float32Array,
+    N: number,
+    query: LossQuery,
+    signal?: AbortSignal,
+  ): Promise<LossAnswer> {
+    const V = head.vocabSize;
+    const D = head.matrix.cols;
+    const answer: LossAnswer = {
+      logSumExp: new Float64Array(N),
+      targetLogits: new Float32Array(N * query.perRow),
+      ...(query.uniform && { weightedLogits: new Float64Array(N) }),
+      ...(query.teacher && { teacherLogits: new Float64Array(N) }),
+      ...(query.gradients.hidden && { dHidden: new Float32Array(N * D) }),
+    };
+    if (N === 0) return answer;
+    if (query.gradients.hidden && head.matrix.type !== "f32")
+      throw new InputError(
+        `${head.matrix.name}: expected float32 weights to differentiate by hidden states, got ${head.matrix.type}; load them as float32`,
+      );
+    // Vectors first: a grown memory has a new buffer, and views of the old one end.
+    this.vector(head.bias);
+    this.vector(query.teacher?.head.bias);
+    const logitBytes = padded(V) * 4 + 64;
+    const rows = Math.min(N, ROWS, Math.max(2, Math.floor(ROOM / logitBytes)));
+    const held: number[] = [];
+    const take = (bytes: number, what: string) => {
+      const at = this.arena.alloc(bytes, what);
+      held.push(at);
+      return at;
+    };
+    try {
+      const teacherD = query.teacher?.head.matrix.cols ?? 0;
+      const shards = Math.ceil(V / SHARD);
+      const bias = query.gradients.bias;
+      const chunk: Chunk = {
+        head,
+        query,
+        V,
+        shards,
+        logitBytes,
+        x: take(rows * padded(D) * 4, "hidden states"),
+        logits: take(rows * logitBytes, "the logits of a chunk"),
+        sums: take(rows * shards * 24, "sums"),
+        flags: take(rows * 4, "row flags"),
+        weighted: query.uniform ? take(rows * 8, "weighted logits") : 0,
+        weights: query.uniform ? take(padded(V) * 4, "class weights") : 0,
+        ids: take(rows * query.perRow * 4, "ids"),
+        coefficients: take(rows * query.perRow * 4, "coefficients"),
+        targets: take(rows * query.perRow * 4, "target logits"),
+        numbers: take(rows * NUMBERS * 4, "rows' numbers"),
+        teacherX: query.teacher ? take(rows * padded(teacherD) * 4, "the teacher's hidden states") : 0,
+        teacherLogits: query.teacher ? take(rows * logitBytes, "the teacher's logits") : 0,
+        teacherDots: query.teacher ? take(rows * 8, "the teacher's dots") : 0,
+        turned: query.gradients.weight
+          ? take(padded(D) * (padded(rows) + 16) * 4, "turned hidden states")
+          : 0,
+        turnedBytes: (padded(rows) + 16) * 4,
+        dHidden: query.gradients.hidden ? take(padded(D) * rows * 4, "a hidden gradient") : 0,
+        bias: bias ? take(padded(V) * 4, "a bias gradient") : 0,
+        list: take(128 * 8, "an op list"),
+      };
+      this.fill(chunk);
+      for (let first = 0; first < N; first += rows)
+        await this.chunk(chunk, hidden, first, Math.min(rows, N - first), answer, signal);
+      if (bias) bias.set(new Float32Array(this.pool.memory.buffer, chunk.bias, V));
+      return answer;
+    } finally {
+      for (const at of held) this.arena.release(at);
+    }
+  }
+
+  /** What all chunks share. */
+  private fill(chunk: Chunk): void {
+    const { buffer } = this.pool.memory;
+    const { query, V } = chunk;
+    if (chunk.weights) {
+      const weights = new Float32Array(buffer, chunk.weights, padded(V)).fill(0);
+      if (query.classWeights) weights.set(query.classWeights);
+      else weights.fill(1, 0, V);
+    }
+    if (chunk.bias) new Float32Array(buffer, chunk.bias, padded(V)).fill(0).set(query.gradients.bias ?? []);
+  }
+
+  private async chunk(
+    chunk: Chunk,
+    hidden: Float32Array,
+    first: number,
+    rows: number,
+    answer: LossAnswer,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const { query, head, V } = chunk;
+    const { teacher, perRow, gradients } = query;
+    const D = head.matrix.cols;
+    const { buffer } = this.pool.memory;
+    const part = <T extends Float32Array | Int32Array>(data: T) =>
+      data.subarray(first * perRow, (first + rows) * perRow);
+    this.put(hidden, D, first, rows, chunk.x);
+    new Int32Array(buffer, chunk.ids, rows * perRow).set(part(query.ids));
+    new Float32Array(buffer, chunk.coefficients, rows * perRow).set(part(query.coefficients));
+
+    const numbers = new Float32Array(buffer, chunk.numbers, rows * NUMBERS).fill(0);
+    if (teacher) {
+      this.put(teacher.hidden, teacher.head.matrix.cols, first, rows, chunk.teacherX);
+      const folded = { ...chunk, weighted: 0, perRow: 0 };
+      await this.forward(folded, teacher.head, chunk.teacherX, chunk.teacherLogits, rows, signal);
+      for (let r = 0; r < rows; r++) {
+        const { max, s } = this.sums(chunk, r, first, "a teacher's");
+        numbers.set([max, 1 / s, teacher.soft[first + r]], r * NUMBERS + 4);
+      }
+    }
+    await this.forward({ ...chunk, perRow }, head, chunk.x, chunk.logits, rows, signal);
+    if (chunk.weighted) answer.weightedLogits?.set(new Float64Array(buffer, chunk.weighted, rows), first);
+    answer.targetLogits.set(new Float32Array(buffer, chunk.targets, rows * perRow), first * perRow);
+    const total = query.classWeights ? query.classWeights.reduce((a, b) => a + b, 0) : V;
+    for (let r = 0; r < rows; r++) {
+      const n = first + r;
+      const { max, s } = this.sums(chunk, r, first, "a");
+      const logSumExp = max + Math.log(s);
+      answer.logSumExp[n] = logSumExp;
+      let all =
+        (query.uniform?.[n] ?? 0) * total +
+        (teacher?.soft[n] ?? 0) +
+        2 * (query.squares?.[n] ?? 0) * logSumExp;
+      for (let j = n * perRow; j < (n + 1) * perRow; j++) all += query.coefficients[j];
+      numbers.set([max, 1 / s, all, query.uniform?.[n] ?? 0], r * NUMBERS);
+    }
+    if (!(gradients.hidden || gradients.weight || gradients.bias || teacher)) return;
+    await this.backward(chunk, rows, signal);
+    if (teacher) {
+      const dots = new Float64Array(buffer, chunk.teacherDots, rows);
+      // Only a masked id makes a finite row's sum infinite.
+      const bad = dots.findIndex((dot, r) => dot === -Infinity && teacher.soft[first + r] !== 0);
+      const id = head.bias?.indexOf(-Infinity) ?? -1;
+      if (bad >= 0 && id >= 0) throw infinite(first + bad, id);
+      if (bad >= 0)
+        throw new InputError(`row ${first + bad}: a logit is below float32's range, so its loss is infinite`);
+      answer.teacherLogits?.set(dots, first);
+    }
+    if (chunk.dHidden && answer.dHidden) this.take(answer.dHidden, D, first, rows, chunk.dHidden);
+  }
+
+  /** Logits of a chunk and their folds. */
+  private async forward(
+    chunk: Chunk & { readonly perRow: number },
+    head: HeadWeights,
+    x: number,
+    logits: number,
+    rows: number,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const { V } = chunk;
+    new Int32Array(this.pool.memory.buffer, chunk.flags, rows).fill(0);
+    const list = new Records();
+    list.push(OPCODE.lossLogits, true, [
+      (head.matrix as WasmMatrix).descriptor,
+      x,
+      padded(head.matrix.cols) * 4,
+      V,
+      this.vector(head.bias),
+      f(head.scale),
+      logits,
+      chunk.logitBytes,
+      rows,
+      f(head.softcap ?? 0),
+    ]);
+    list.push(OPCODE.lossFold, true, [
+      0,
+      0,
+      0,
+      V,
+      0,
+      0,
+      logits,
+      chunk.logitBytes,
+      rows,
+      chunk.sums,
+      chunk.flags,
+      chunk.weighted,
+      chunk.weights,
+      chunk.ids,
+      chunk.perRow,
+      chunk.targets,
+    ]);
+    await this.execute(chunk, list, rows, signal);
+  }
+
+  private async backward(chunk: Chunk, rows: number, signal?: AbortSignal): Promise<void> {
+    const { head, query, V } = chunk;
+    const { gradients, perRow } = query;
+    const D = head.matrix.cols;
+    const { descriptor } = head.matrix as WasmMatrix;
+    const list = new Records();
+    const common = [V, chunk.bias, f(head.scale), chunk.logits, chunk.logitBytes, rows];
+    list.push(OPCODE.lossGradient, true, [
+      0,
+      0,
+      0,
+      ...common,
+      f(head.softcap ?? 0),
+      chunk.numbers,
+      chunk.ids,
+      perRow,
+      chunk.coefficients,
+      chunk.weights,
+      chunk.teacherLogits,
+      chunk.teacherDots,
+      chunk.targets,
+    ]);
+    if (chunk.dHidden) {
+      const stride = padded(D) * 4;
+      new Float32Array(this.pool.memory.buffer, chunk.dHidden, padded(D) * rows).fill(0);
+      list.push(OPCODE.inputGradient, true, [descriptor, chunk.dHidden, stride, ...common]);
+    }
+    if (gradients.weight || gradients.bias) {
+      if (gradients.weight)
+        list.push(OPCODE.transpose, true, [chunk.x, padded(D) * 4, chunk.turned, chunk.turnedBytes, rows, D]);
+      const into = gradients.weight as WasmMatrix | undefined;
+      list.push(OPCODE.weightGradient, true, [
+        into?.descriptor ?? 0,
+        chunk.turned,
+        chunk.turnedBytes,
+        ...common,
+      ]);
+    }
+    await this.execute(chunk, list, rows, signal);
+  }
+
+  private async execute(chunk: Chunk, list: Records, rows: number, signal?: AbortSignal): Promise<void> {
+    list.write(this.pool.memory, chunk.list);
+    this.pool.word(CTL_OPS, chunk.list);
+    this.pool.word(CTL_COUNT, list.count);
+    this.pool.word(CTL_ROWS, rows);
+    await this.pool.run(signal);
+  }
+
+  /** A row's largest logit and Σ e^(y - largest). @throws InputError when they are no distribution */
+  private sums(chunk: Chunk, r: number, first: number, whose: string): { max: number; s: number } {
+    const { buffer } = this.pool.memory;
+    if (new Int32Array(buffer, chunk.flags, r + 1)[r] !== 0)
+      throw new InputError(
+        `row ${first + r}: ${whose} logit is NaN or +Infinity; the hidden state, the weights or the bias overflow float32`,
+      );
+    const sums = mergeSums(new Float64Array(buffer, chunk.sums + r * chunk.shards * 24, chunk.shards * 3));
+    if (sums.max === -Infinity)
+      throw new InputError(
+        `row ${first + r}: every logit is -Infinity, so there is no distribution; leave at least one token unmasked`,
+      );
+    return sums;
+  }
+
+  /** Copies rows to the device, padded to whole vectors. */
+  private put(data: Float32Array, width: number, first: number, rows: number, to: number): void {
+    for (let r = 0; r < rows; r++)
+      new Float32Array(this.pool.memory.buffer, to + r * padded(width) * 4, width).set(
+        data.subarray((first + r) * width, (first + r + 1) * width),
+      );
+  }
+
+  /** Copies padded rows back. */
+  private take(out: Float32Array, width: number, first: number, rows: number, from: number): void {
+    for (let r = 0; r < rows; r++)
+      out.set(
+        new Float32Array(this.pool.memory.buffer, from + r * padded(width) * 4, width),
+        (first + r) * width,
+      );
+  }
+}
+
+/** Where a chunk's parts stand in memory (0: not needed), and what is asked of it. */
+interface Chunk {
+  readonly head: HeadWeights;
+  readonly query: LossQuery;
+  readonly V: number;
+  readonly shards: number;
+  readonly logitBytes: number;
+  readonly x: number;
+  readonly logits: number;
+  readonly sums: number;
+  readonly flags: number;
+  readonly weighted: number;
+  readonly weights: number;
+  readonly ids: number;
+  readonly coefficients: number;
+  readonly targets: number;
+  readonly numbers: number;
+  readonly teacherX: number;
+  readonly teacherLogits: number;
+  readonly teacherDots: number;
+  readonly turned: number;
+  readonly turnedBytes: number;
+  readonly dHidden: number;
+  readonly bias: number;
+  readonly list: number;
+}

@@ -1,0 +1,304 @@
+import { checkFields, InputError } from "../errors.js";
+import type { LinearHead } from "../head/linear.js";
+import type { Device, Matrix } from "../kernels/device.js";
+import type { LossAnswer, LossQuery } from "../kernels/loss.js";
+import { checkClassWeights } from "../kernels/validate-loss.js";
+import { putRows, type Rows, rowsOf, type Targets, takeRows } from "./targets.js";
+
+/** How rows' losses become one: their weighted mean, their sum, or not at all. */
+export type Reduction = "mean" | "sum" | "none";
+
+/** Options of `crossEntropy`, named as PyTorch names them. */
+export interface CrossEntropyOptions<R extends Reduction = Reduction> {
+  /** Rows with this target are left out, even when it is a token's id. Hard targets only; default -100. */
+  readonly ignoreIndex?: number;
+  /** ε in [0, 1]: targets become (1 − ε) · target + ε / V. Default 0. */
+  readonly labelSmoothing?: number;
+  /** β from 0: adds β · lse² to a row's loss (PaLM: 1e-4), which holds logits near 0. Default 0. */
+  readonly zLoss?: number;
+  /** [V], from 0; multiply each class's part of the loss. Default 1. */
+  readonly classWeights?: Float32Array;
+  /** Default "mean". */
+  readonly reduction?: R;
+  /** Which gradients are wanted; `true`: all that the head has. Default none. */
+  readonly gradients?: boolean | CrossEntropyGradients;
+  /** The gradient of what follows with respect to the loss; an array [N] for reduction "none" only. Default 1. */
+  readonly gradOutput?: number | Float32Array | Float64Array | readonly number[];
+  readonly signal?: AbortSignal;
+}
+
+/** Gradients that are wanted of `crossEntropy`; each is off by default. */
+export interface CrossEntropyGradients {
+  readonly hidden?: boolean;
+  /** `true`: returned, [V, D]. A float32 matrix of the weight's shape on the head's device: added to, not returned. */
+  readonly weight?: boolean | Matrix;
+  readonly bias?: boolean;
+}
+
+/** What `crossEntropy` gives; a gradient is there when it was asked for. */
+export interface CrossEntropy<R extends Reduction = Reduction> {
+  /** In nats: a number, or for reduction "none" [N], 0 for ignored rows. */
+  readonly loss: R extends "none" ? Float64Array : number;
+  /** Rows that were not ignored. */
+  readonly count: number;
+  /** [N, D]; zeros for ignored rows. */
+  readonly hidden?: Float32Array;
+  /** [V, D] */
+  readonly weight?: Float32Array;
+  /** [V] */
+  readonly bias?: Float32Array;
+}
+
+/**
+ * Cross-entropy of a head's logits and its gradients, in one call and without ever holding N×V numbers. The semantics
+ * are those of `torch.nn.functional.cross_entropy` on the head's final logits (after bias, scale and cap) and of CCE's
+ * z-loss. For row n with target y, ε = labelSmoothing and w = classWeights,
+ *
+ *     loss_n = (1 − ε) · w_y · (lse − logit_y) + (ε / V) · Σ_c w_c · (lse − logit_c) + zLoss · lse²
+ *
+ * and for soft targets t the first term is (1 − ε) · Σ_c w_c · t_c · (lse − logit_c). Reduction "mean" divides by Σ w_y
+ * over the rows that are kept; soft targets, and always the z-loss, by their number. Two differences from PyTorch: when
+ * every row is ignored (or there is none) the loss is 0 and so are the gradients, where PyTorch gives NaN; and an
+ * infinite loss (a target that is masked by a bias of -Infinity) is an error. The loss is summed in float64 from the
+ * device's answer. The arrays given must stay unchanged until the promise settles.
+ *
+ * @param hidden [N, D], row-major; of ignored rows not even looked at
+ * @param targets ids [N]; or probabilities of some ids of each row; or a teacher: a head on the same device with its
+ * own hidden states, whose softmax is the target
+ * @throws InputError for unknown options, values out of range, lengths that do not fit, targets outside the
+ * vocabulary, rows that are not finite, an infinite loss. AbortError when the signal fires.
+ * @example
+ * const { loss, hidden: dHidden } = await crossEntropy(head, hidden, ids, { gradients: { hidden: true } });
+ */
+export async function crossEntropy<R extends Reduction = "mean">(
+  head: LinearHead,
+  hidden: Float32Array,
+  targets: Targets,
+  options: CrossEntropyOptions<R> = {},
+): Promise<CrossEntropy<R>> {
+  const { device, vocabSize, hiddenSize: D } = head;
+  const { reduction, wanted, zLoss, ...settings } = checkOptions(head, options);
+  if (!(hidden instanceof Float32Array) || hidden.length % D !== 0)
+    throw new InputError(
+      `crossEntropy: hidden: expected a Float32Array of whole rows of ${D} numbers, got ${hidden?.length} numbers`,
+    );
+  const N = hidden.length / D;
+  const rows = rowsOf(targets, N, { ...settings, vocabSize, device });
+  if (reduction === "mean" && rows.divisor === 0)
+    throw new InputError(
+      "crossEntropy: reduction mean divides by the class weights of the targets, and they are all 0; take sum or none",
+    );
+  const share = gradientShares(options.gradOutput, N, rows, reduction, zLoss);
+
+  const weight =
+    wanted.weight === true ? await zeros(device, head.weights.matrix, options.signal) : wanted.weight;
+  try {
+    const bias = wanted.bias ? new Float32Array(vocabSize) : undefined;
+    const query = queryOf(rows, share, settings.classWeights, { hidden: wanted.hidden, weight, bias });
+    const answer = await ask(head, takeRows(hidden, rows.kept, D), query, rows, N, options.signal);
+    const losses = rowLosses(rows, answer, settings.classWeights, vocabSize);
+    return {
+      loss: reduce(losses, answer, rows, N, reduction, zLoss) as CrossEntropy<R>["loss"],
+      count: rows.kept.length,
+      ...(answer.dHidden && { hidden: putRows(answer.dHidden, rows.kept, N, D) }),
+      ...(wanted.weight === true && weight && { weight: await weight.gather(upTo(vocabSize)) }),
+      ...(bias && { bias }),
+    };
+  } finally {
+    if (wanted.weight === true) weight?.free();
+  }
+}
+
+interface Settings {
+  readonly reduction: Reduction;
+  readonly wanted: { readonly hidden: boolean; readonly weight?: true | Matrix; readonly bias: boolean };
+  readonly zLoss: number;
+  readonly ignoreIndex?: number;
+  readonly labelSmoothing: number;
+  readonly classWeights?: Float32Array;
+}
+
+function checkOptions(head: LinearHead, options: CrossEntropyOptions): Settings {
+  checkFields("crossEntropy", options, [
+    "ignoreIndex",
+    "labelSmoothing",
+    "zLoss",
+    "classWeights",
+    "reduction",
+    "gradients",
+    "gradOutput",
+    "signal",
+  ]);
+  const { ignoreIndex, labelSmoothing = 0, zLoss = 0, classWeights, reduction = "mean" } = options;
+  if (ignoreIndex !== undefined && !Number.isSafeInteger(ignoreIndex))
+    throw new InputError(`crossEntropy: ignoreIndex: expected a whole number, got ${ignoreIndex}`);
+  if (!(labelSmoothing >= 0 && labelSmoothing <= 1))
+    throw new InputError(`crossEntropy: labelSmoothing: expected a number in [0, 1], got ${labelSmoothing}`);
+  if (!(zLoss >= 0 && zLoss < Infinity))
+    throw new InputError(`crossEntropy: zLoss: expected a finite number from 0, got ${zLoss}`);
+  if (!["mean", "sum", "none"].includes(reduction))
+    throw new InputError(
+      `crossEntropy: reduction: expected mean, sum or none, got ${JSON.stringify(reduction)}`,
+    );
+  if (classWeights) checkClassWeights("crossEntropy", classWeights, head.vocabSize);
+  const wanted = wantedGradients(head, options.gradients);
+  if (options.gradOutput !== undefined && !(wanted.hidden || wanted.weight || wanted.bias))
+    throw new InputError("crossEntropy: gradOutput scales gradients, but none were asked for");
+  return { reduction, wanted, zLoss, ignoreIndex, labelSmoothing, classWeights };
+}
+
+function wantedGradients(
+  head: LinearHead,
+  asked: CrossEntropyOptions["gradients"] = false,
+): Settings["wanted"] {
+  const { bias } = head.weights;
+  if (asked === true) return { hidden: true, weight: true, bias: bias !== undefined };
+  if (asked === false) return { hidden: false, bias: false };
+  if (typeof asked !== "object" || asked === null)
+    throw new InputError(
+      `crossEntropy: gradients: expected true, false or { hidden, weight, bias }, got ${asked}`,
+    );
+  checkFields("crossEntropy: gradients", asked, ["hidden", "weight", "bias"]);
+  if (asked.bias && !bias) throw new InputError("crossEntropy: gradients.bias: the head has no bias");
+  return { hidden: asked.hidden ?? false, weight: asked.weight || undefined, bias: asked.bias ?? false };
+}
+
+/** What each kept row's loss, and its lse², is multiplied by in the sum of which the device gives the gradients. */
+interface GradientShares {
+  /** [kept] */
+  readonly loss: Float64Array;
+  /** [kept]; absent without z-loss. */
+  readonly squares?: Float64Array;
+}
+
+function gradientShares(
+  gradOutput: CrossEntropyOptions["gradOutput"] = 1,
+  N: number,
+  { kept, divisor }: Rows,
+  reduction: Reduction,
+  zLoss: number,
+): GradientShares {
+  if (typeof gradOutput !== "number") {
+    if (reduction !== "none")
+      throw new InputError(`crossEntropy: gradOutput: expected a number for reduction ${reduction}`);
+    if (gradOutput?.length !== N)
+      throw new InputError(
+        `crossEntropy: gradOutput: expected a number or ${N} of them, one a row, got ${gradOutput?.length}`,
+      );
+  }
+  const outputs = Float64Array.from(kept, (n) =>
+    typeof gradOutput === "number" ? gradOutput : gradOutput[n],
+  );
+  const bad = outputs.findIndex((x) => !Number.isFinite(x));
+  if (bad >= 0)
+    throw new InputError(
+      `crossEntropy: gradOutput: expected finite numbers, got ${outputs[bad]} for row ${kept[bad]}`,
+    );
+  const mean = reduction === "mean";
+  return {
+    loss: outputs.map((g) => (mean ? g / divisor : g)),
+    ...(zLoss > 0 && { squares: outputs.map((g) => (zLoss * g) / (mean ? kept.length : 1)) }),
+  };
+}
+
+function queryOf(
+  { ids, perRow, shares, uniform, teacher }: Rows,
+  share: GradientShares,
+  classWeights: Float32Array | undefined,
+  gradients: LossQuery["gradients"],
+): LossQuery {
+  return {
+    ids,
+    perRow,
+    coefficients: Float32Array.from(shares, (a, i) => a * share.loss[Math.floor(i / perRow)]),
+    ...(uniform > 0 && { uniform: Float32Array.from(share.loss, (f) => uniform * f) }),
+    ...(uniform > 0 && classWeights && { classWeights }),
+    ...(share.squares && { squares: Float32Array.from(share.squares) }),
+    ...(teacher && {
+      teacher: {
+        head: teacher.head.weights,
+        hidden: teacher.hidden,
+        soft: Float32Array.from(share.loss, (f) => teacher.soft * f),
+      },
+    }),
+    gradients,
+  };
+}
+
+async function ask(
+  head: LinearHead,
+  hidden: Float32Array,
+  query: LossQuery,
+  { kept }: Rows,
+  N: number,
+  signal: AbortSignal | undefined,
+): Promise<LossAnswer> {
+  try {
+    return await head.device.loss(head.weights, hidden, query, signal);
+  } catch (error) {
+    if (!(error instanceof InputError) || kept.length === N) throw error;
+    throw new InputError(`${error.message} (rows are counted without the ignored ones)`, { cause: error });
+  }
+}
+
+/** Each kept row's loss without its z-loss, in float64. @throws InputError for an infinite one */
+function rowLosses(
+  { kept, perRow, shares, uniform, teacher }: Rows,
+  { logSumExp, targetLogits, weightedLogits, teacherLogits }: LossAnswer,
+  classWeights: Float32Array | undefined,
+  vocabSize: number,
+): Float64Array {
+  const totalWeight = classWeights?.reduce((sum, w) => sum + w, 0) ?? vocabSize;
+  return Float64Array.from(kept, (n, row) => {
+    const lse = logSumExp[row];
+    let loss = 0;
+    for (let i = row * perRow; i < (row + 1) * perRow; i++)
+      if (shares[i] > 0) loss += shares[i] * (lse - targetLogits[i]);
+    if (weightedLogits) loss += uniform * (totalWeight * lse - weightedLogits[row]);
+    if (teacher && teacherLogits && teacher.soft > 0) loss += teacher.soft * (lse - teacherLogits[row]);
+    if (!Number.isFinite(loss))
+      throw new InputError(
+        `crossEntropy: row ${n}: its loss is infinite: a target's logit is -Infinity; leave masked tokens out of the targets`,
+      );
+    return loss;
+  });
+}
+
+function reduce(
+  losses: Float64Array,
+  { logSumExp }: LossAnswer,
+  { kept, divisor }: Rows,
+  N: number,
+  reduction: Reduction,
+  zLoss: number,
+): number | Float64Array {
+  const squares = logSumExp.map((lse) => zLoss * lse * lse);
+  if (reduction === "none") {
+    const out = new Float64Array(N);
+    for (const [row, n] of kept.entries()) out[n] = losses[row] + squares[row];
+    return out;
+  }
+  if (kept.length === 0) return 0;
+  const sum = (all: Float64Array) => all.reduce((total, x) => total + x, 0);
+  return reduction === "sum"
+    ? sum(losses) + sum(squares)
+    : sum(losses) / divisor + sum(squares) / kept.length;
+}
+
+/** A matrix of zeros in the shape of another. */
+function zeros(device: Device, { name, rows, cols }: Matrix, signal?: AbortSignal): Promise<Matrix> {
+  return device.matrix(
+    {
+      name: `gradient of ${name}`,
+      rows,
+      cols,
+      type: "f32",
+      read: async (_, count) => new Uint8Array(count * cols * 4),
+    },
+    signal,
+  );
+}
+
+function upTo(end: number): Int32Array {
+  return Int32Array.from({ length: end }, (_, i) => i);
+}
