@@ -10,7 +10,9 @@ export {
 export { type HeadArrays, type HeadFormula, LinearHead, type RandomHead } from "./head/linear.js";
 export type { Device, HeadWeights, KvCache, Matrix, MatrixSource } from "./kernels/device.js";
 export type { StoredType } from "./kernels/format.js";
+export type { LossAnswer, LossGradients, LossQuery } from "./kernels/loss.js";
 export { type DeviceOptions, openDevice } from "./kernels/open.js";
+export type { Gradients, RecordCall, Tape } from "./kernels/tape.js";
 export type { ByteSource, Checkpoint, FileSet, TensorInfo } from "./model/formats/checkpoint.js";
 export { blobFiles, blobSource, bytesSource, memoryFiles } from "./model/formats/files.js";
 export { arraySource } from "./model/formats/sources.js";

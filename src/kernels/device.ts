@@ -1,6 +1,7 @@
 import type { StoredType } from "./format.js";
 import type { LossAnswer, LossQuery } from "./loss.js";
 import type { Program } from "./op.js";
+import type { RecordCall, Tape } from "./tape.js";
 
 /** Rows of a stored matrix, readable in parts, so that a checkpoint never stands in memory twice. */
 export interface MatrixSource {
@@ -139,6 +140,11 @@ export interface Device {
    * @throws InputError for a query that does not fit, NaN or +Infinity among logits, or a row without a finite logit
    */
   loss(head: HeadWeights, hidden: Float32Array, query: LossQuery, signal?: AbortSignal): Promise<LossAnswer>;
+  /**
+   * Runs a program and keeps what its way back reads. Weights of a `matmul` must be float32 on the WebAssembly device.
+   * @throws InputError for a call that does not fit the program; AbortError
+   */
+  record(program: Program, call: RecordCall): Promise<Tape>;
   /** Ends the workers and drops the memory. */
   close(): Promise<void>;
 }

@@ -12,12 +12,14 @@ import type {
 import type { LossAnswer, LossQuery } from "../loss.js";
 import type { Program } from "../op.js";
 import { checkProgram } from "../program.js";
+import type { RecordCall, Tape } from "../tape.js";
 import { ask } from "./ask.js";
 import { Breather } from "./breather.js";
 import { cacheWidths, ReferenceCache } from "./cache.js";
 import { loss } from "./loss.js";
 import { type Ledger, plain, ReferenceMatrix } from "./matrix.js";
 import { runProgram } from "./run.js";
+import { ReferenceTape } from "./tape.js";
 
 /**
  * The plain device: every op as its definition says it, sums in float64, weights widened to float32, one thread. It is
@@ -58,6 +60,10 @@ export class ReferenceDevice implements Device {
 
   loss(head: HeadWeights, hidden: Float32Array, query: LossQuery, signal?: AbortSignal): Promise<LossAnswer> {
     return this.enqueue(signal, (breather) => loss(head, hidden, query, breather));
+  }
+
+  record(program: Program, call: RecordCall): Promise<Tape> {
+    return ReferenceTape.record(this, program, call);
   }
 
   /** Ends what runs and what waits (both reject) and frees every matrix and cache. Closing twice is fine. */

@@ -1,6 +1,6 @@
-import { InputError } from "../../errors.js";
-import type { Device, Matrix } from "../device.js";
+import type { Device } from "../device.js";
 import type { AttentionOp, Program } from "../op.js";
+import { checkBackward, type Gradients, type RecordCall, type Tape } from "../tape.js";
 import { type BackwardStep, type TrainingPlan, trainingPlan } from "../training.js";
 import { actBackward, gateBackward } from "./act.js";
 import { attentionBackward } from "./attention.js";
@@ -11,27 +11,10 @@ import { normBackward } from "./norm.js";
 import { positionsBackward } from "./positions.js";
 import { ropeBackward } from "./rope.js";
 
-/** What a recorded run reads: sequences of `lengths` rows each, packed, N = Σ lengths. */
-export interface RecordCall {
-  readonly lengths: readonly number[];
-  /** [N] */
-  readonly ids?: Int32Array;
-  readonly vectors?: { readonly into: string; readonly data: Float32Array };
-}
+/** The reference's tape: the forward's buffers as arrays, and the way back op by op. */
+export class ReferenceTape implements Tape {
+  private freed = false;
 
-/**
- * Where gradients go: each is added to the array that its parameter names. A parameter that is not here is frozen.
- * A matrix that stands in two places (tied, or shared by layers) receives the gradients of both.
- */
-export interface Gradients {
-  /** [rows, cols] of the matrix. */
-  readonly matrices: ReadonlyMap<Matrix, Float32Array>;
-  /** Vectors of a program: biases, norms' weights. */
-  readonly vectors: ReadonlyMap<Float32Array, Float32Array>;
-}
-
-/** A run that remembers what its way back reads. */
-export class ReferenceTape {
   private constructor(
     private readonly plan: TrainingPlan,
     private readonly program: Program,
@@ -49,9 +32,9 @@ export class ReferenceTape {
     const segments = call.lengths.map((rows) => ({ cache: device.cache(plan.forward), rows }));
     try {
       const names = [...new Set([...plan.kept, ...Object.values(plan.final)])];
-      const { ids, vectors } = call;
+      const { ids, vectors, signal } = call;
       const outputs = names.map((buffer) => ({ buffer }));
-      const values = await device.run(plan.forward, { segments, ids, vectors, outputs });
+      const values = await device.run(plan.forward, { segments, ids, vectors, outputs, signal });
       const positions = Int32Array.from(
         call.lengths.flatMap((rows) => Array.from({ length: rows }, (_, i) => i)),
       );
@@ -67,33 +50,32 @@ export class ReferenceTape {
     }
   }
 
-  /** [N, width]: a buffer as the program leaves it. */
   output(buffer: string): Float32Array {
-    return this.value(this.plan.final[buffer]);
+    this.check();
+    return this.value(this.plan.final[buffer]).slice();
   }
 
-  /**
-   * Walks the program back.
-   * @param from a buffer and the gradient of a loss by what the program leaves in it, [N, width]
-   * @param into where parameters' gradients are added
-   * @returns the gradient by the vectors that the call gave; undefined when it gave ids
-   */
-  backward(
+  async backward(
     from: { readonly buffer: string; readonly gradient: Float32Array },
     into: Gradients,
-  ): Float32Array | undefined {
+  ): Promise<Float32Array | undefined> {
+    this.check();
     const N = this.positions.length;
+    checkBackward(this.program, N, from, into);
     const flow = new Map<string, Float32Array>();
     for (const [name, width] of Object.entries(this.program.buffers))
       flow.set(name, new Float32Array(N * width));
-    const gradient = flow.get(from.buffer);
-    if (gradient?.length !== from.gradient.length)
-      throw new InputError(
-        `backward: gradient of "${from.buffer}": expected ${gradient?.length ?? "a buffer of the program"} numbers, got ${from.gradient.length}`,
-      );
-    gradient.set(from.gradient);
+    flow.get(from.buffer)?.set(from.gradient);
     for (const step of this.plan.backward) this.step(step, flow, into);
     return this.call.vectors && flow.get(this.call.vectors.into);
+  }
+
+  free(): void {
+    this.freed = true;
+  }
+
+  private check(): void {
+    if (this.freed) throw new Error("this tape was freed");
   }
 
   private step(step: BackwardStep, flow: ReadonlyMap<string, Float32Array>, into: Gradients): void {
@@ -103,13 +85,13 @@ export class ReferenceTape {
     switch (op.op) {
       case "embed": {
         const table = into.matrices.get(op.table);
-        if (table) embedBackward(table, this.call.ids ?? [], d(op.out), op.table.cols, op.scale);
+        if (table) embedBackward(plain(table), this.call.ids ?? [], d(op.out), op.table.cols, op.scale);
         d(op.out).fill(0);
         break;
       }
       case "positions": {
         const table = into.matrices.get(op.table);
-        if (table) positionsBackward(table, this.positions, op.offset, d(op.out));
+        if (table) positionsBackward(plain(table), this.positions, op.offset, d(op.out));
         break;
       }
       case "norm": {
@@ -126,7 +108,8 @@ export class ReferenceTape {
         const { rows, cols } = op.weight;
         const dOut = columns(d(op.out), width(op.out), op.outColumn, rows);
         const { dx, dw, dBias } = matmulBackward(this.value(step.input), plain(op.weight), dOut, cols);
-        addTo(into.matrices.get(op.weight), dw);
+        const weight = into.matrices.get(op.weight);
+        if (weight) addTo(plain(weight), dw);
         addVector(into, op.bias, dBias);
         if (!op.accumulate) clear(d(op.out), width(op.out), op.outColumn, rows);
         addTo(d(op.in), dx);
@@ -223,8 +206,8 @@ function addColumns(
   for (let i = 0; i < part.length; i++) data[Math.floor(i / count) * width + first + (i % count)] += part[i];
 }
 
-function addTo(sum: Float32Array | undefined, part: Float32Array): void {
-  if (sum) for (let i = 0; i < part.length; i++) sum[i] += part[i];
+function addTo(sum: Float32Array, part: Float32Array): void {
+  for (let i = 0; i < part.length; i++) sum[i] += part[i];
 }
 
 function addVector(
@@ -232,5 +215,6 @@ function addVector(
   parameter: Float32Array | undefined,
   part: Float32Array | undefined,
 ): void {
-  if (parameter && part) addTo(into.vectors.get(parameter), part);
+  const sum = parameter && into.vectors.get(parameter);
+  if (sum && part) addTo(sum, part);
 }

@@ -1,42 +1,20 @@
-import type {
-  Device,
-  HeadAnswer,
-  HeadQuery,
-  HeadWeights,
-  KvCache,
-  Matrix,
-  MatrixSource,
-  RunCall,
-} from "../device.js";
+import type { Device, HeadAnswer, HeadQuery, HeadWeights, Matrix, MatrixSource, RunCall } from "../device.js";
 import type { LossAnswer, LossQuery } from "../loss.js";
 import type { Program } from "../op.js";
-import { checkProgram } from "../program.js";
+import type { RecordCall, Tape } from "../tape.js";
 import { checkAsk, checkRun } from "../validate.js";
 import { checkLoss } from "../validate-loss.js";
-import {
-  CTL_COUNT,
-  CTL_OPS,
-  CTL_POSITIONS,
-  CTL_ROWS,
-  CTL_SCRATCH,
-  CTL_SCRATCH_SIZE,
-  CTL_SEGMENTS,
-  OPCODE,
-  quantBytes,
-  SCRATCH_BYTES,
-} from "./abi.js";
+import { CTL_COUNT, CTL_OPS, CTL_ROWS, CTL_SCRATCH, CTL_SCRATCH_SIZE, OPCODE, SCRATCH_BYTES } from "./abi.js";
 import { Arena } from "./arena.js";
-import { cacheLayout, WasmCache } from "./cache.js";
+import { BodyRunner, padded } from "./body.js";
+import { WasmCache } from "./cache.js";
 import { HeadRunner } from "./head.js";
 import { LossRunner } from "./loss.js";
-import { lower } from "./lower.js";
 import { WasmMatrix } from "./matrix.js";
 import { Pool } from "./pool.js";
 import { f, Records } from "./records.js";
+import { type TapeHost, WasmTape } from "./tape.js";
 import { upload } from "./upload.js";
-
-/** Floats of a buffer's row: padded so that every row is whole vectors. */
-const padded = (width: number) => Math.ceil(width / 16) * 16;
 
 /** The WebAssembly device: SIMD kernels, threads over one shared memory, in workers. */
 export class WasmDevice implements Device {
@@ -45,22 +23,40 @@ export class WasmDevice implements Device {
   readonly description: string;
   private readonly pool: Pool;
   private readonly arena: Arena;
+  private readonly bodies: BodyRunner;
+  private readonly host: TapeHost;
   private readonly heads: HeadRunner;
   private readonly losses: LossRunner;
   private queue: Promise<unknown> = Promise.resolve();
   private readonly vectors = new WeakMap<Float32Array, number>();
-  private readonly layouts = new WeakMap<Program, { offsets: number[]; bytes: number }>();
-  private workspace = { address: 0, bytes: 0 };
-  private list = { address: 0, bytes: 0 };
   private scratchBytes = 0;
-  /** The records that stand at `list`: valid while program, rows, pairs and workspace are the same. */
-  private lowered: { program: Program; key: string; count: number } | undefined;
 
   private constructor(pool: Pool, description: string) {
     this.pool = pool;
     this.arena = new Arena(pool.memory);
     this.threads = pool.threads;
     this.description = description;
+    const host = {
+      vector: (data: Float32Array | undefined) => this.vector(data),
+      scratch: (bytes: number) => this.reserveScratch(bytes),
+    };
+    this.bodies = new BodyRunner(pool, this.arena, host);
+    this.host = {
+      ...host,
+      pool,
+      arena: this.arena,
+      bodies: this.bodies,
+      enqueue: (task) => this.enqueue(task),
+      cache: (program) => this.cache(program),
+      read: ({ address, stride }, width, rows) =>
+        readRows(
+          pool.memory,
+          address,
+          stride,
+          width,
+          Array.from({ length: rows }, (_, n) => n),
+        ),
+    };
     this.heads = new HeadRunner(pool, this.arena, (data) => this.vector(data));
     this.losses = new LossRunner(pool, this.arena, (data) => this.vector(data));
     this.reserveScratch(SCRATCH_BYTES);
@@ -91,8 +87,8 @@ export class WasmDevice implements Device {
     });
   }
 
-  cache(program: Program): KvCache {
-    return new WasmCache(this.arena, this.layout(program).bytes);
+  cache(program: Program): WasmCache {
+    return new WasmCache(this.arena, this.bodies.layout(program).bytes);
   }
 
   run(program: Program, call: RunCall): Promise<Float32Array[]> {
@@ -116,6 +112,10 @@ export class WasmDevice implements Device {
     });
   }
 
+  record(program: Program, call: RecordCall): Promise<Tape> {
+    return this.enqueue(() => WasmTape.record(this.host, program, call));
+  }
+
   async close(): Promise<void> {
     await this.pool.close();
   }
@@ -127,16 +127,6 @@ export class WasmDevice implements Device {
     });
     this.queue = result.catch(() => undefined);
     return result;
-  }
-
-  private layout(program: Program): { offsets: number[]; bytes: number } {
-    let layout = this.layouts.get(program);
-    if (!layout) {
-      checkProgram(program);
-      layout = cacheLayout(program);
-      this.layouts.set(program, layout);
-    }
-    return layout;
   }
 
   /** The address of a float32 vector on the device, padded with zeros to whole vectors; uploaded at first use. */
@@ -165,16 +155,6 @@ export class WasmDevice implements Device {
     this.pool.word(CTL_SCRATCH_SIZE, this.scratchBytes);
   }
 
-  private reserve(space: { address: number; bytes: number }, bytes: number, what: string): boolean {
-    if (bytes <= space.bytes) return false;
-    if (space.address) this.arena.release(space.address);
-    space.address = 0;
-    space.bytes = 0;
-    space.address = this.arena.alloc(bytes, what);
-    space.bytes = bytes;
-    return true;
-  }
-
   private gather(matrix: WasmMatrix, ids: Int32Array): Promise<Float32Array> {
     return this.enqueue(async () => {
       if (ids.length === 0) return new Float32Array(0);
@@ -200,111 +180,14 @@ export class WasmDevice implements Device {
   }
 
   private async runNow(program: Program, call: RunCall): Promise<Float32Array[]> {
-    const { offsets } = this.layout(program);
     const { N } = checkRun(program, call);
     if (N === 0) return call.outputs.map(() => new Float32Array(0));
-    // Places of everything in the workspace, one after the other.
-    let size = 0;
-    const take = (bytes: number) => {
-      const at = size;
-      size += Math.ceil(bytes / 64) * 64;
-      return at;
-    };
-    const buffers = new Map<string, { address: number; stride: number }>();
-    for (const [name, width] of Object.entries(program.buffers))
-      buffers.set(name, { address: take(N * padded(width) * 4), stride: padded(width) * 4 });
-    const widest = Math.max(32, ...program.ops.map((op) => (op.op === "matmul" ? op.weight.cols : 0)));
-    const quant = take(N * quantBytes(Math.ceil(widest / 32) * 32));
-    const ids = take(N * 4);
-    const positionsAt = take(N * 4);
-    const tablesAt = take(N * 4);
-    const pairsAt = take(N * 8);
-    const ropes: { frequencies: Float64Array; factor: number; at: number }[] = [];
-    for (const op of program.ops)
-      if (
-        op.op === "rope" &&
-        !ropes.some((r) => r.frequencies === op.frequencies && r.factor === op.attentionFactor)
-      )
-        ropes.push({
-          frequencies: op.frequencies,
-          factor: op.attentionFactor,
-          at: take(N * op.frequencies.length * 8),
-        });
-    const moved = this.reserve(this.workspace, size, "the buffers of a run");
-    const base = this.workspace.address;
-
-    const positions = new Int32Array(N);
-    const tables = new Uint32Array(N);
-    const pairs: number[] = [];
-    let row = 0;
-    let longest = 0;
-    for (const { cache, rows } of call.segments) {
-      const own = cache as WasmCache;
-      const table = own.reserve(rows);
-      for (let i = 0; i < rows; i++) {
-        positions[row + i] = own.length + i;
-        tables[row + i] = table;
-        if (i % 2 === 0) pairs.push(row + i, row + Math.min(i + 1, rows - 1));
-      }
-      row += rows;
-      longest = Math.max(longest, own.length + rows);
-    }
-    this.reserveScratch(128 + 8 * (longest + 64));
-    // Views are made after every allocation: a grown memory has a new buffer.
-    const buffer = this.pool.memory.buffer;
-    new Int32Array(buffer, base + positionsAt, N).set(positions);
-    new Uint32Array(buffer, base + tablesAt, N).set(tables);
-    new Int32Array(buffer, base + pairsAt, pairs.length).set(pairs);
-    if (call.ids) new Int32Array(buffer, base + ids, N).set(call.ids);
-    for (const rope of ropes)
-      fillRope(new Float32Array(buffer, base + rope.at, N * rope.frequencies.length * 2), positions, rope);
-    if (call.vectors) {
-      const into = buffers.get(call.vectors.into);
-      const width = program.buffers[call.vectors.into];
-      if (into)
-        for (let n = 0; n < N; n++)
-          new Float32Array(buffer, base + into.address + n * into.stride, width).set(
-            call.vectors.data.subarray(n * width, (n + 1) * width),
-          );
-    }
-
-    const key = `${N} ${pairs.length} ${base}`;
-    if (moved || this.lowered?.program !== program || this.lowered.key !== key) {
-      const records = new Records();
-      lower(
-        program,
-        {
-          buffers: new Map(
-            [...buffers].map(([name, b]) => [name, { address: base + b.address, stride: b.stride }]),
-          ),
-          quant: base + quant,
-          ids: base + ids,
-          positions: base + positionsAt,
-          rope: (frequencies, factor) =>
-            base + (ropes.find((r) => r.frequencies === frequencies && r.factor === factor)?.at ?? 0),
-          vector: (data) => this.vector(data),
-          cacheOffsets: offsets,
-          pairs: base + pairsAt,
-          pairCount: pairs.length / 2,
-        },
-        records,
-      );
-      this.reserve(this.list, records.bytes, "an op list");
-      records.write(this.pool.memory, this.list.address);
-      this.lowered = { program, key, count: records.count };
-    }
-    this.pool.word(CTL_OPS, this.list.address);
-    this.pool.word(CTL_COUNT, this.lowered.count);
-    this.pool.word(CTL_ROWS, N);
-    this.pool.word(CTL_SEGMENTS, base + tablesAt);
-    this.pool.word(CTL_POSITIONS, base + positionsAt);
-    await this.pool.run(call.signal);
-    for (const { cache, rows } of call.segments) (cache as WasmCache).length += rows;
-    return call.outputs.map(({ buffer: name, rows }) => {
-      const place = buffers.get(name);
-      if (!place) throw new Error(`the program has no buffer "${name}"`);
+    const places = await this.bodies.launch(program, call);
+    return call.outputs.map(({ buffer, rows }) => {
+      const place = places.get(buffer);
+      if (!place) throw new Error(`the program has no buffer "${buffer}"`);
       const wanted = rows ? Array.from(rows) : Array.from({ length: N }, (_, n) => n);
-      return readRows(this.pool.memory, base + place.address, place.stride, program.buffers[name], wanted);
+      return readRows(this.pool.memory, place.address, place.stride, program.buffers[buffer], wanted);
     });
   }
 }
@@ -321,19 +204,4 @@ function readRows(
     out.set(new Float32Array(memory.buffer, at + n * stride, width), i * width);
   });
   return out;
-}
-
-/** cos and sin, [N][2][pairs], of position · frequency, times the attention factor. */
-function fillRope(
-  out: Float32Array,
-  positions: Int32Array,
-  rope: { frequencies: Float64Array; factor: number },
-): void {
-  const pairs = rope.frequencies.length;
-  for (let n = 0; n < positions.length; n++)
-    for (let i = 0; i < pairs; i++) {
-      const angle = positions[n] * rope.frequencies[i];
-      out[n * pairs * 2 + i] = Math.cos(angle) * rope.factor;
-      out[n * pairs * 2 + pairs + i] = Math.sin(angle) * rope.factor;
-    }
 }

@@ -4,6 +4,7 @@ import type { LossAnswer, LossQuery } from "../loss.js";
 import { infinite } from "../validate-loss.js";
 import { CTL_COUNT, CTL_OPS, CTL_ROWS, OPCODE, SHARD } from "./abi.js";
 import type { Arena } from "./arena.js";
+import { padded } from "./body.js";
 import { mergeSums } from "./head.js";
 import type { WasmMatrix } from "./matrix.js";
 import type { Pool } from "./pool.js";
@@ -14,8 +15,6 @@ const ROWS = 256;
 const ROOM = 64 << 20;
 /** Floats that a row's gradient needs; see `lossGradient` in assembly/loss.ts. */
 const NUMBERS = 8;
-
-const padded = (width: number) => Math.ceil(width / 16) * 16;
 
 /**
  * Linear + cross-entropy in chunks of rows: the logits of a chunk are made once, folded, turned into their gradients where

@@ -1,0 +1,77 @@
+import { InputError } from "../errors.js";
+import type { Matrix } from "./device.js";
+import type { Program } from "./op.js";
+
+/** What a recorded run reads: sequences of `lengths` rows each (every one begins at position 0), packed, N = Σ lengths. */
+export interface RecordCall {
+  readonly lengths: readonly number[];
+  /** [N], for programs that begin with an `embed`. */
+  readonly ids?: Int32Array;
+  /** [N, width of `into`], for programs without one. */
+  readonly vectors?: { readonly into: string; readonly data: Float32Array };
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Where gradients go: each is added to what its parameter names. A parameter that is not here is frozen.
+ * A matrix that stands in two places (tied, or shared by layers) receives the gradients of both.
+ */
+export interface Gradients {
+  /** To a float32 matrix of the same shape on the same device. */
+  readonly matrices: ReadonlyMap<Matrix, Matrix>;
+  /** Vectors of a program (biases, norms' weights), to arrays of the same length. */
+  readonly vectors: ReadonlyMap<Float32Array, Float32Array>;
+}
+
+/** A run that remembers what its way back reads. */
+export interface Tape {
+  /** [N, width]: a buffer as the program left it. */
+  output(buffer: string): Float32Array;
+  /**
+   * Walks the program back. After a call that failed or was aborted, what stands in `into` is not to be used.
+   * @param from a buffer, and the gradient of a loss by what the program left in it, [N, width]
+   * @returns the gradient by the vectors that the call gave, [N, width]; undefined when it gave ids
+   * @throws InputError for gradients of another size; AbortError
+   */
+  backward(
+    from: { readonly buffer: string; readonly gradient: Float32Array },
+    into: Gradients,
+    signal?: AbortSignal,
+  ): Promise<Float32Array | undefined>;
+  /** Gives the memory back. Using the tape afterwards is an error. */
+  free(): void;
+}
+
+/**
+ * Checks what a tape is to walk back from, and where its gradients are to go.
+ * @throws InputError naming the buffer or parameter, what was expected and what came
+ */
+export function checkBackward(
+  program: Program,
+  N: number,
+  from: { readonly buffer: string; readonly gradient: Float32Array },
+  into: Gradients,
+): void {
+  const { buffers } = program;
+  if (!Object.hasOwn(buffers, from.buffer))
+    throw new InputError(
+      `backward: unknown buffer "${from.buffer}"; the program has ${Object.keys(buffers).join(", ")}`,
+    );
+  const size = N * buffers[from.buffer];
+  if (from.gradient.length !== size)
+    throw new InputError(
+      `backward: gradient of "${from.buffer}": expected ${size} numbers, got ${from.gradient.length}`,
+    );
+  for (const [{ name, rows, cols }, gradient] of into.matrices) {
+    const { rows: r, cols: c, type } = gradient;
+    if (r !== rows || c !== cols || type !== "f32")
+      throw new InputError(
+        `backward: gradient of ${name}: expected a float32 matrix [${rows}, ${cols}], got ${type} [${r}, ${c}]`,
+      );
+  }
+  for (const [vector, gradient] of into.vectors)
+    if (gradient.length !== vector.length)
+      throw new InputError(
+        `backward: gradient of a vector of ${vector.length} numbers: ${gradient.length} came`,
+      );
+}

@@ -1,0 +1,299 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import type { Device, Matrix, MatrixSource } from "../../src/kernels/device.js";
+import type { Program } from "../../src/kernels/op.js";
+import { openDevice } from "../../src/kernels/open.js";
+import type { Gradients, RecordCall } from "../../src/kernels/tape.js";
+import { trainingPlan } from "../../src/kernels/training.js";
+import { devices } from "../devices.js";
+import { everyOp, type Shape } from "./programs.js";
+import { floats } from "./random.js";
+
+const base = { type: "f32", layout: "half", activation: "silu", norm: "rms" } as const;
+const shapes: Shape[] = [
+  { ...base, D: 6, heads: 4, kvHeads: 2, headDim: 4, F: 7, pairs: 2 },
+  {
+    ...base,
+    D: 5,
+    heads: 3,
+    kvHeads: 3,
+    headDim: 6,
+    F: 4,
+    pairs: 3,
+    layout: "interleaved",
+    window: 3,
+    softcap: 2,
+    activation: "geluTanh",
+    norm: "layer",
+  },
+  { ...base, D: 17, heads: 2, kvHeads: 1, headDim: 18, F: 33, pairs: 9, activation: "geluErf" },
+  { ...base, D: 16, heads: 1, kvHeads: 1, headDim: 16, F: 16, pairs: 4, activation: "relu", norm: "layer" },
+];
+const call = { lengths: [5, 1, 4], ids: Int32Array.of(3, 9, 3, 49, 0, 7, 7, 8, 3, 1) };
+const N = call.ids.length;
+
+/** Two layers of the same weights, as ALBERT's: everything but what makes x runs twice. */
+function twice(program: Program): Program {
+  const { ops, cache } = program;
+  const again = ops.slice(3).map((op) => (op.op === "attention" ? { ...op, layer: 1 } : op));
+  return { ...program, ops: [...ops, ...again], cache: [...cache, ...cache] };
+}
+
+/** A device whose matrices are those of the sources plus `by` times a direction, which differs from matrix to matrix. */
+function moved(device: Device, by: (index: number) => number): Device {
+  let index = 0;
+  return new Proxy(device, {
+    get(target, key) {
+      if (key !== "matrix") return Reflect.get(target, key).bind?.(target) ?? Reflect.get(target, key);
+      return (source: MatrixSource) => {
+        const step = by(index);
+        const direction = floats(source.rows * source.cols, 900 + index++);
+        const read = async (first: number, count: number) => {
+          const bytes = (await source.read(first, count)).slice();
+          const numbers = new Float32Array(bytes.buffer);
+          for (let i = 0; i < numbers.length; i++) numbers[i] += step * direction[first * source.cols + i];
+          return bytes;
+        };
+        return target.matrix({ ...source, read });
+      };
+    },
+  });
+}
+
+const vectorsOf = (program: Program) => [
+  ...new Set(
+    program.ops.flatMap((op) =>
+      op.op === "norm" ? [op.weight!, op.bias!] : op.op === "matmul" && op.bias ? [op.bias] : [],
+    ),
+  ),
+];
+
+const zeros = (device: Device, { name, rows, cols }: Matrix) =>
+  device.matrix({
+    name: `gradient of ${name}`,
+    rows,
+    cols,
+    type: "f32",
+    read: async (_, count) => new Uint8Array(count * cols * 4),
+  });
+const numbersOf = (matrix: Matrix) => matrix.gather(Array.from({ length: matrix.rows }, (_, i) => i));
+
+/** Gradients of all parameters of a run, by their place in the program. */
+async function gradientsOf(
+  device: Device,
+  program: Program,
+  matrices: readonly Matrix[],
+  run: RecordCall,
+  gradient: Float32Array,
+): Promise<{ matrices: Float32Array[]; vectors: Float32Array[] }> {
+  const tape = await device.record(program, run);
+  const into: Gradients = {
+    matrices: new Map(
+      await Promise.all(matrices.map(async (m): Promise<[Matrix, Matrix]> => [m, await zeros(device, m)])),
+    ),
+    vectors: new Map(vectorsOf(program).map((v) => [v, new Float32Array(v.length)])),
+  };
+  expect(await tape.backward({ buffer: "x", gradient }, into)).toBeUndefined();
+  tape.free();
+  return {
+    matrices: await Promise.all([...into.matrices.values()].map(numbersOf)),
+    vectors: [...into.vectors.values()],
+  };
+}
+
+const dot = (a: Float32Array, b: Float32Array) => a.reduce((sum, x, i) => sum + x * b[i], 0);
+
+describe("the reference", () => {
+  test.each(shapes.slice(0, 2))("has the gradients of finite differences (%#)", async (shape) => {
+    const device = await openDevice({ device: "reference" });
+    const wanted = floats(N * shape.D, 77);
+    const make = async (from: Device) => {
+      const { program, matrices } = await everyOp(from, shape);
+      return { program: twice(program), matrices };
+    };
+    const { program, matrices } = await make(device);
+    const exact = await gradientsOf(device, program, matrices, call, wanted);
+
+    const eps = 3e-3;
+    const along = async (change: (step: number) => Promise<Program>) => {
+      const losses: number[] = [];
+      for (const sign of [1, -1])
+        losses.push(dot((await device.record(await change(sign * eps), call)).output("x"), wanted));
+      return (losses[0] - losses[1]) / (2 * eps);
+    };
+    const near = (numeric: number, analytic: number, what: string) =>
+      expect(Math.abs(numeric - analytic), `${what}: ${numeric}, ${analytic}`).toBeLessThan(
+        4e-3 * (1 + Math.abs(analytic)),
+      );
+    for (const [index, matrix] of matrices.entries()) {
+      const numeric = await along(
+        async (step) => (await make(moved(device, (i) => (i === index ? step : 0)))).program,
+      );
+      const analytic = dot(exact.matrices[index], floats(matrix.rows * matrix.cols, 900 + index));
+      expect(analytic).not.toBe(0);
+      near(numeric, analytic, `matrix ${index}`);
+    }
+    for (const [index, vector] of vectorsOf(program).entries()) {
+      const direction = floats(vector.length, 500 + index);
+      const numeric = await along(async (step) => {
+        const other = (await make(device)).program;
+        vectorsOf(other)[index].forEach((x, i, all) => {
+          all[i] = x + step * direction[i];
+        });
+        return other;
+      });
+      near(numeric, dot(exact.vectors[index], direction), `vector ${index}`);
+    }
+    await device.close();
+  });
+
+  test("runs a plan's forward to the program's own bits, and never writes what its way back reads", async () => {
+    const device = await openDevice({ device: "reference" });
+    for (const shape of shapes) {
+      const program = twice((await everyOp(device, shape)).program);
+      const tape = await device.record(program, call);
+      const segments = call.lengths.map((rows) => ({ cache: device.cache(program), rows }));
+      const outputs = Object.keys(program.buffers).map((buffer) => ({ buffer }));
+      const own = await device.run(program, { segments, ids: call.ids, outputs });
+      for (const [i, { buffer }] of outputs.entries()) expect(tape.output(buffer)).toEqual(own[i]);
+
+      const { forward, backward } = trainingPlan(program);
+      for (const { input, up } of backward)
+        for (const kept of [input, up]) if (kept) expect(writesAfterReads(forward, kept)).toEqual([]);
+    }
+    await device.close();
+  });
+});
+
+/** Ops that write a buffer after another has read it. */
+function writesAfterReads(program: Program, buffer: string): number[] {
+  const late: number[] = [];
+  let read = false;
+  for (const [i, op] of program.ops.entries()) {
+    const writes = "out" in op ? op.out : "buffer" in op ? op.buffer : undefined;
+    if (read && writes === buffer) late.push(i);
+    if (op.op === "matmul" || op.op === "norm") read ||= op.in === buffer;
+    else if (op.op === "attention") read ||= op.qkv === buffer;
+    else if (op.op === "gate") read ||= op.gate === buffer || op.up === buffer;
+  }
+  return late;
+}
+
+const near = (a: Float32Array, b: Float32Array) => {
+  expect(a.length).toBe(b.length);
+  const size = b.reduce((most, x) => Math.max(most, Math.abs(x)), 1e-3);
+  a.forEach((x, i) => {
+    expect(Math.abs(x - b[i]), `${x}, ${b[i]}`).toBeLessThan(2e-5 * size);
+  });
+};
+
+test("the WebAssembly device agrees with the reference, with the same bits for any threads", async () => {
+  const reference = await openDevice({ device: "reference" });
+  const one = await openDevice({ device: "wasm", threads: 1 });
+  const three = await openDevice({ device: "wasm", threads: 3 });
+  await fc.assert(
+    fc.asyncProperty(
+      fc.constantFrom(...shapes),
+      fc.constantFrom("silu", "geluTanh", "geluErf", "relu", "tanh"),
+      fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1, maxLength: 4 }),
+      async (shape, activation, lengths) => {
+        const rows = lengths.reduce((a, b) => a + b, 0);
+        const run = { lengths, ids: Int32Array.from({ length: rows }, (_, i) => (i * 17 + 5) % 50) };
+        const gradient = floats(rows * shape.D, 3);
+        const found = [];
+        for (const device of [reference, one, three]) {
+          const { program, matrices } = await everyOp(device, { ...shape, activation });
+          const before = device.memory;
+          found.push(await gradientsOf(device, twice(program), matrices, run, gradient));
+          expect(device.memory).toBeGreaterThanOrEqual(before); // gradients are held; the tape is not
+          for (const m of matrices) m.free();
+        }
+        const [wanted, mine, threads] = found;
+        expect(threads).toEqual(mine);
+        for (const [i, m] of mine.matrices.entries()) near(m, wanted.matrices[i]);
+        for (const [i, v] of mine.vectors.entries()) near(v, wanted.vectors[i]);
+      },
+    ),
+    { numRuns: 25, seed: 11 },
+  );
+  for (const device of [reference, one, three]) await device.close();
+});
+
+describe.each(devices)("Device.record: %s", async (_, open) => {
+  test("a sequence's gradients do not depend on what it is packed with", async () => {
+    const device = await open();
+    const { program, matrices } = await everyOp(device, shapes[0]);
+    const lengths = [3, 1, 4];
+    const ids = Int32Array.from({ length: 8 }, (_, i) => (i * 17 + 5) % 50);
+    const gradient = floats(8 * shapes[0].D, 3);
+    const together = await gradientsOf(device, program, matrices, { lengths, ids }, gradient);
+    const apart = together.matrices.map((m) => new Float32Array(m.length));
+    let first = 0;
+    for (const length of lengths) {
+      const part = await gradientsOf(
+        device,
+        program,
+        matrices,
+        { lengths: [length], ids: ids.slice(first, first + length) },
+        gradient.slice(first * shapes[0].D, (first + length) * shapes[0].D),
+      );
+      for (const [i, m] of part.matrices.entries()) for (const [j, x] of m.entries()) apart[i][j] += x;
+      first += length;
+    }
+    for (const [i, m] of together.matrices.entries()) near(m, apart[i]);
+    await device.close();
+  });
+
+  test("gives the gradient by given vectors, leaves frozen parameters alone, and gives memory back", async () => {
+    const device = await open();
+    const { program } = await everyOp(device, shapes[0]);
+    const body = { ...program, ops: program.ops.slice(1) };
+    const data = floats(N * 6, 8);
+    const before = device.memory;
+    const tape = await device.record(body, { lengths: call.lengths, vectors: { into: "x", data } });
+    const gradient = floats(N * 6, 9);
+    const nothing = { matrices: new Map(), vectors: new Map() };
+    const dx = (await tape.backward({ buffer: "x", gradient }, nothing))!;
+    // Along a direction, as finite differences have it.
+    const direction = floats(N * 6, 10);
+    const losses: number[] = [];
+    for (const step of [3e-3, -3e-3]) {
+      const there = data.map((x, i) => x + step * direction[i]);
+      const other = await device.record(body, {
+        lengths: call.lengths,
+        vectors: { into: "x", data: there },
+      });
+      losses.push(dot(other.output("x"), gradient));
+      other.free();
+    }
+    const numeric = (losses[0] - losses[1]) / 6e-3;
+    expect(Math.abs(numeric - dot(dx, direction))).toBeLessThan(4e-3 * (1 + Math.abs(numeric)));
+    tape.free();
+    tape.free();
+    expect(() => tape.output("x")).toThrow(/this tape was freed/);
+    if (device.kind === "reference") expect(device.memory).toBe(before);
+    await device.close();
+  });
+
+  test("refuses what does not fit", async () => {
+    const device = await open();
+    const { program, matrices } = await everyOp(device, shapes[0]);
+    const tape = await device.record(program, call);
+    const nothing = { matrices: new Map<Matrix, Matrix>(), vectors: new Map<Float32Array, Float32Array>() };
+    const back = (buffer: string, numbers: number, into: Gradients = nothing) =>
+      tape.backward({ buffer, gradient: new Float32Array(numbers) }, into);
+    await expect(back("x", 3)).rejects.toThrow(/gradient of "x": expected 60 numbers, got 3/);
+    await expect(back("constructor", 60)).rejects.toThrow(/unknown buffer "constructor"/);
+    const [table, positions] = matrices;
+    await expect(back("x", 60, { ...nothing, matrices: new Map([[table, positions]]) })).rejects.toThrow(
+      /expected a float32 matrix \[50, 6\], got f32 \[66, 6\]/,
+    );
+    const [vector] = vectorsOf(program);
+    await expect(
+      back("x", 60, { ...nothing, vectors: new Map([[vector, new Float32Array(1)]]) }),
+    ).rejects.toThrow(/gradient of a vector of 6 numbers: 1 came/);
+    await expect(device.record(program, { ...call, ids: call.ids.map(() => 50) })).rejects.toThrow(/50/);
+    await expect(device.record(program, { ...call, lengths: [3] })).rejects.toThrow(/ids/);
+    await device.close();
+  });
+});
