@@ -189,7 +189,7 @@ class Walk {
           this.vectors.set(vector, this.take(padded(vector.length) * 4, "a vector's gradient"));
     }
     this.moments = this.take(N * groups * 8, "moments");
-    this.turned = this.take(cols * this.turnedStride, "turned activations");
+    this.turned = this.take(padded(cols) * this.turnedStride, "turned activations");
     this.positions = this.take(N * 4, "positions");
     this.ids = this.take(N * 4, "ids");
     this.sequences = this.take(this.call.lengths.length * 8, "sequences");

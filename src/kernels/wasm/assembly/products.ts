@@ -5,13 +5,25 @@ import { ROW_CHUNK, floatTile, partialOf, writeTile } from "./panels";
 // weights do, so that an optimizer walks both alike. Sums run over rows (or outputs) one after the other, whatever the
 // threads and the chunks.
 
-/** Op: rows [rows][K] to [K][columns]. Words: 2 from, 3 its stride, 4 to, 5 its stride, 6 rows, 7 K. */
+/** Op: rows [rows][K] to [K][columns], both padded to fours of K. Words: 2 from, 3 its stride, 4 to, 5 its stride, 6 rows, 7 K. */
 export function transpose(op: usize, tid: i32, nt: i32): void {
-  for (let k = share(word(op, 7), tid, nt); k < share(word(op, 7), tid + 1, nt); k++) {
-    const to = pointer(op, 4) + <usize>k * pointer(op, 5);
-    let from = pointer(op, 2) + (<usize>k << 2);
-    for (let n = 0; n < word(op, 6); n++, from += pointer(op, 3)) store<f32>(to + (<usize>n << 2), load<f32>(from));
+  const fours = (word(op, 7) + 3) >> 2, stride = pointer(op, 3), turned = pointer(op, 5), rows = word(op, 6);
+  for (let k = share(fours, tid, nt); k < share(fours, tid + 1, nt); k++) {
+    let from = pointer(op, 2) + (<usize>k << 4), to = pointer(op, 4) + (<usize>k << 2) * turned, n = 0;
+    for (; n + 4 <= rows; n += 4, from += stride << 2, to += 16) turn4(v128.load(from), v128.load(from + stride), v128.load(from + (stride << 1)), v128.load(from + stride * 3), to, turned);
+    for (; n < rows; n++, from += stride, to += 4)
+      for (let i: usize = 0; i < 4; i++) store<f32>(to + i * turned, load<f32>(from + (i << 2)));
   }
+}
+/** Four rows of four to four columns of four, `stride` bytes apart. */
+@inline
+function turn4(a: v128, b: v128, c: v128, d: v128, to: usize, stride: usize): void {
+  const ab = v128.shuffle<i32>(a, b, 0, 4, 1, 5), cd = v128.shuffle<i32>(c, d, 0, 4, 1, 5);
+  const ef = v128.shuffle<i32>(a, b, 2, 6, 3, 7), gh = v128.shuffle<i32>(c, d, 2, 6, 3, 7);
+  v128.store(to, v128.shuffle<i32>(ab, cd, 0, 1, 4, 5));
+  v128.store(to + stride, v128.shuffle<i32>(ab, cd, 2, 3, 6, 7));
+  v128.store(to + (stride << 1), v128.shuffle<i32>(ef, gh, 0, 1, 4, 5));
+  v128.store(to + stride * 3, v128.shuffle<i32>(ef, gh, 2, 3, 6, 7));
 }
 
 /** Rows of one slice of the sum over rows: its 16 columns fill half of the first cache. */
@@ -89,12 +101,7 @@ function turn(from: usize, count: i32, to: usize): void {
       const at = from + (<usize>k << 6) + v;
       const a = k < count ? v128.load(at) : zero, b = k + 1 < count ? v128.load(at, 64) : zero;
       const c = k + 2 < count ? v128.load(at, 128) : zero, d = k + 3 < count ? v128.load(at, 192) : zero;
-      const ab = v128.shuffle<i32>(a, b, 0, 4, 1, 5), cd = v128.shuffle<i32>(c, d, 0, 4, 1, 5);
-      const ef = v128.shuffle<i32>(a, b, 2, 6, 3, 7), gh = v128.shuffle<i32>(c, d, 2, 6, 3, 7), out = to + (v << 4);
-      v128.store(out, v128.shuffle<i32>(ab, cd, 0, 1, 4, 5));
-      v128.store(out, v128.shuffle<i32>(ab, cd, 2, 3, 6, 7), 64);
-      v128.store(out, v128.shuffle<i32>(ef, gh, 0, 1, 4, 5), 128);
-      v128.store(out, v128.shuffle<i32>(ef, gh, 2, 3, 6, 7), 192);
+      turn4(a, b, c, d, to + (v << 4), 64);
     }
   }
 }
