@@ -10,8 +10,11 @@ export interface MatrixSource {
   readonly rows: number;
   readonly cols: number;
   readonly type: StoredType;
-  /** The bytes of rows [first, first + count), count · rowBytes(type, cols) of them, as stored (little-endian). */
-  read(first: number, count: number): Promise<Uint8Array>;
+  /**
+   * The bytes of rows [first, first + count), count · rowBytes(type, cols) of them, as stored (little-endian). They may be
+   * written into `into` where it is long enough; the result is then a view of it.
+   */
+  read(first: number, count: number, into?: Uint8Array): Promise<Uint8Array>;
 }
 
 /** A weight matrix [rows, cols] in a device's memory. */

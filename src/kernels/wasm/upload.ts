@@ -9,6 +9,21 @@ import { Records } from "./records.js";
 
 const STAGE = 1 << 18;
 
+const kept = new WeakMap<Pool, Uint8Array[]>();
+
+/**
+ * Room for two parts, one being packed while the next is read. It is kept for later matrices: the collector lets tens of
+ * megabytes of such arrays pile up, which would count in the peak of loading.
+ */
+function partsOf(pool: Pool, bytes: number): Uint8Array[] {
+  let parts = kept.get(pool);
+  if (!parts || parts[0].length < bytes) {
+    parts = [new Uint8Array(Math.max(bytes, STAGE)), new Uint8Array(Math.max(bytes, STAGE))];
+    if (bytes <= STAGE) kept.set(pool, parts);
+  }
+  return parts;
+}
+
 /** Reads a checkpoint's rows a part at a time into device memory and packs them into panels there. */
 export async function upload(
   pool: Pool,
@@ -23,8 +38,10 @@ export async function upload(
   // 16 bytes more: vector loads of the last block may look past it.
   const stage = arena.alloc(step * bytes + 16, `the staging of ${source.name}`);
   const list = arena.alloc(128, "an op list");
+  const parts = partsOf(pool, step * bytes);
+  let next: Promise<Uint8Array> | undefined;
   try {
-    let next = source.read(0, Math.min(step, source.rows));
+    next = source.read(0, Math.min(step, source.rows), parts[0]);
     for (let first = 0; first < source.rows; first += step) {
       const count = Math.min(step, source.rows - first);
       const data = await next;
@@ -36,7 +53,7 @@ export async function upload(
       new Uint8Array(pool.memory.buffer, stage, data.length).set(data);
       const after = first + step;
       if (after < source.rows) {
-        next = source.read(after, Math.min(step, source.rows - after));
+        next = source.read(after, Math.min(step, source.rows - after), parts[(after / step) & 1]);
         next.catch(() => undefined); // awaited in the next turn; a failure here must not count as unhandled
       }
       const records = new Records();
@@ -59,6 +76,8 @@ export async function upload(
         );
     }
   } finally {
+    // A read that is still under way writes into a part that the next matrix will use.
+    await next?.catch(() => undefined);
     arena.release(stage);
     arena.release(list);
   }

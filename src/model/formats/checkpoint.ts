@@ -5,8 +5,12 @@ import type { StoredType } from "../../kernels/format.js";
 export interface ByteSource {
   readonly name: string;
   readonly size: number;
-  /** Bytes [start, end). @throws InputError when the source is shorter. */
-  read(start: number, end: number): Promise<Uint8Array>;
+  /**
+   * Bytes [start, end). Where `into` is given and long enough, they may be written there, and the result is then a view of
+   * it: whoever reads much need not make an array for each part.
+   * @throws InputError when the source is shorter
+   */
+  read(start: number, end: number, into?: Uint8Array): Promise<Uint8Array>;
   close?(): Promise<void>;
 }
 

@@ -43,10 +43,11 @@ export async function fileSource(path: string): Promise<ByteSource> {
   return {
     name: path,
     size,
-    async read(start, end) {
+    async read(start, end, into) {
       if (closed) throw new InputError(`${path}: read after it was closed`);
       checkRange(path, size, start, end);
-      const bytes = new Uint8Array(end - start);
+      const length = end - start;
+      const bytes = into && into.length >= length ? into.subarray(0, length) : new Uint8Array(length);
       for (let at = 0; at < bytes.length; ) {
         const { bytesRead } = await handle.read(bytes, at, Math.min(MOST, bytes.length - at), start + at);
         if (bytesRead === 0)

@@ -30,14 +30,17 @@ export function rowsReordered(
     rows: from.length,
     cols: source.cols,
     type: source.type,
-    async read(first, count) {
+    async read(first, count, into) {
       checkRows(reordered, first, count);
-      const out = new Uint8Array(count * bytes);
+      const length = count * bytes;
+      const out = into && into.length >= length ? into.subarray(0, length) : new Uint8Array(length);
       // Runs of neighbours are one read each: an order by heads has runs of a head's size.
       for (let i = 0; i < count; ) {
         let run = 1;
         while (i + run < count && from[first + i + run] === from[first + i] + run) run++;
-        out.set(await source.read(from[first + i], run), i * bytes);
+        const to = out.subarray(i * bytes, (i + run) * bytes);
+        const rows = await source.read(from[first + i], run, to);
+        if (rows.buffer !== to.buffer || rows.byteOffset !== to.byteOffset) to.set(rows);
         i += run;
       }
       return out;

@@ -85,9 +85,9 @@ export class StoredCheckpoint implements Checkpoint {
       rows,
       cols,
       type: tensor.type,
-      read(first, count) {
+      read(first, count, into) {
         checkRows(source, first, count);
-        return tensor.source.read(tensor.start + first * bytes, tensor.start + (first + count) * bytes);
+        return tensor.source.read(tensor.start + first * bytes, tensor.start + (first + count) * bytes, into);
       },
     };
     return source;
