@@ -1,6 +1,7 @@
 import type { StoredType } from "./format.js";
 import type { LossAnswer, LossQuery } from "./loss.js";
 import type { Program } from "./op.js";
+import type { AdamWUpdate } from "./optimize.js";
 import type { RecordCall, Tape } from "./tape.js";
 
 /** Rows of a stored matrix, readable in parts, so that a checkpoint never stands in memory twice. */
@@ -148,6 +149,17 @@ export interface Device {
    * @throws InputError for a call that does not fit the program; AbortError
    */
   record(program: Program, call: RecordCall): Promise<Tape>;
+  /**
+   * One step of AdamW on each matrix, with the bits of `adamwStep`. A call that throws may have changed some.
+   * @throws InputError for matrices that do not fit, or naming one whose values have left float32's range
+   */
+  adamw(updates: readonly AdamWUpdate[]): Promise<void>;
+  /** Σ x² of each matrix, in float64, the same for any number of threads. */
+  squares(matrices: readonly Matrix[]): Promise<Float64Array>;
+  /** Sets matrices to zero: gradients before the next step. */
+  zero(matrices: readonly Matrix[]): Promise<void>;
+  /** Says that a vector of a program or a head's bias has changed where it stands: the device may hold a copy. */
+  changed(vectors: readonly Float32Array[]): Promise<void>;
   /** Ends the workers and drops the memory. */
   close(): Promise<void>;
 }

@@ -11,8 +11,10 @@ import type {
 } from "../device.js";
 import type { LossAnswer, LossQuery } from "../loss.js";
 import type { Program } from "../op.js";
+import { type AdamWUpdate, checkUpdate, overflow } from "../optimize.js";
 import { checkProgram } from "../program.js";
 import type { RecordCall, Tape } from "../tape.js";
+import { adamw } from "./adamw.js";
 import { ask } from "./ask.js";
 import { Breather } from "./breather.js";
 import { cacheWidths, ReferenceCache } from "./cache.js";
@@ -65,6 +67,32 @@ export class ReferenceDevice implements Device {
   record(program: Program, call: RecordCall): Promise<Tape> {
     return ReferenceTape.record(this, program, call);
   }
+
+  adamw(updates: readonly AdamWUpdate[]): Promise<void> {
+    return this.enqueue(undefined, async () => {
+      for (const update of updates) checkUpdate(update);
+      for (const { value, gradient, m, v, scalars, factor } of updates) {
+        adamw(plain(value), plain(gradient), plain(m), plain(v), scalars, factor);
+        if ([value, m, v].some((matrix) => plain(matrix).some((x) => !Number.isFinite(x))))
+          throw overflow(value.name);
+      }
+    });
+  }
+
+  squares(matrices: readonly Matrix[]): Promise<Float64Array> {
+    return this.enqueue(undefined, async () =>
+      Float64Array.from(matrices, (matrix) => plain(matrix).reduce((sum, x) => sum + x * x, 0)),
+    );
+  }
+
+  zero(matrices: readonly Matrix[]): Promise<void> {
+    return this.enqueue(undefined, async () => {
+      for (const matrix of matrices) plain(matrix).fill(0);
+    });
+  }
+
+  /** Vectors are read where they stand. */
+  async changed(): Promise<void> {}
 
   /** Ends what runs and what waits (both reject) and frees every matrix and cache. Closing twice is fine. */
   async close(): Promise<void> {

@@ -52,6 +52,8 @@ export const OPCODE = {
   scatter: 30,
   clear: 31,
   attentionGradient: 32,
+  adamw: 33,
+  squares: 34,
 } as const;
 
 export const ACTIVATION = { geluErf: 0, geluTanh: 1, relu: 2, silu: 3, tanh: 4 } as const;

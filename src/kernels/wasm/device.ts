@@ -1,6 +1,7 @@
 import type { Device, HeadAnswer, HeadQuery, HeadWeights, Matrix, MatrixSource, RunCall } from "../device.js";
 import type { LossAnswer, LossQuery } from "../loss.js";
 import type { Program } from "../op.js";
+import type { AdamWUpdate } from "../optimize.js";
 import type { RecordCall, Tape } from "../tape.js";
 import { checkAsk, checkRun } from "../validate.js";
 import { checkLoss } from "../validate-loss.js";
@@ -11,6 +12,7 @@ import { WasmCache } from "./cache.js";
 import { HeadRunner } from "./head.js";
 import { LossRunner } from "./loss.js";
 import { WasmMatrix } from "./matrix.js";
+import { OptimizerRunner } from "./optimize.js";
 import { Pool } from "./pool.js";
 import { f, Records } from "./records.js";
 import { type TapeHost, WasmTape } from "./tape.js";
@@ -27,6 +29,7 @@ export class WasmDevice implements Device {
   private readonly host: TapeHost;
   private readonly heads: HeadRunner;
   private readonly losses: LossRunner;
+  private readonly optimizers: OptimizerRunner;
   private queue: Promise<unknown> = Promise.resolve();
   private readonly vectors = new WeakMap<Float32Array, number>();
   private scratchBytes = 0;
@@ -59,6 +62,7 @@ export class WasmDevice implements Device {
     };
     this.heads = new HeadRunner(pool, this.arena, (data) => this.vector(data));
     this.losses = new LossRunner(pool, this.arena, (data) => this.vector(data));
+    this.optimizers = new OptimizerRunner(pool, this.arena);
     this.reserveScratch(SCRATCH_BYTES);
   }
 
@@ -114,6 +118,28 @@ export class WasmDevice implements Device {
 
   record(program: Program, call: RecordCall): Promise<Tape> {
     return this.enqueue(() => WasmTape.record(this.host, program, call));
+  }
+
+  adamw(updates: readonly AdamWUpdate[]): Promise<void> {
+    return this.enqueue(() => this.optimizers.adamw(updates));
+  }
+
+  squares(matrices: readonly Matrix[]): Promise<Float64Array> {
+    return this.enqueue(() => this.optimizers.squares(matrices));
+  }
+
+  zero(matrices: readonly Matrix[]): Promise<void> {
+    return this.enqueue(() => this.optimizers.zero(matrices));
+  }
+
+  changed(vectors: readonly Float32Array[]): Promise<void> {
+    return this.enqueue(async () => {
+      for (const vector of vectors) {
+        const address = this.vectors.get(vector);
+        if (address !== undefined)
+          new Float32Array(this.pool.memory.buffer, address, vector.length).set(vector);
+      }
+    });
   }
 
   async close(): Promise<void> {

@@ -75,6 +75,12 @@ export class WasmMatrix implements Matrix {
     if (this.freed) throw new Error(`${this.name}: this matrix was freed`);
   }
 
+  /** Its numbers are about to change: what was made of them is let go. */
+  changed(): void {
+    if (this.screen) this.arena.release(this.screen.address);
+    this.screen = undefined;
+  }
+
   free(): void {
     if (this.freed) return;
     this.freed = true;

@@ -1,5 +1,7 @@
 import { checkFields } from "../../errors.js";
-import { average, power, type Rate, rateOf } from "./float32.js";
+import type { AdamWScalars } from "../../kernels/optimize.js";
+import { adamw } from "../../kernels/reference/adamw.js";
+import { power, rateOf } from "./float32.js";
 import { type Grouping, optionsByParameter } from "./groups.js";
 import { checkDecayRate, checkNonNegative, checkNumber, checkStep } from "./hyper.js";
 import { Optimizer, type Update } from "./optimizer.js";
@@ -32,19 +34,6 @@ export interface AdamWHyper {
   readonly step: number;
 }
 
-/** A step's float32 scalars, each computed in float64 and rounded once; what a kernel is given. */
-export interface AdamWScalars {
-  /** 1 − learningRate · weightDecay */
-  readonly decay: number;
-  readonly m: Rate;
-  readonly v: Rate;
-  /** √(1 − β2^step) */
-  readonly root: number;
-  readonly eps: number;
-  /** learningRate / (1 − β1^step) */
-  readonly size: number;
-}
-
 /** @throws InputError for a value out of its range */
 export function adamwScalars(hyper: AdamWHyper): AdamWScalars {
   const { learningRate, beta1, beta2, eps, weightDecay, step } = hyper;
@@ -62,13 +51,8 @@ export function adamwScalars(hyper: AdamWHyper): AdamWScalars {
 }
 
 /**
- * One step of AdamW, in place: Loshchilov and Hutter 2019 in the form of `torch.optim.AdamW`. Every operation below is
- * rounded to float32, in the order of the brackets:
- *
- *     p ← p · decay
- *     m ← average of m and g                 (see `average`)
- *     v ← (β2 · v) + (((1 − β2) · g) · g)
- *     p ← p − (size · m) / ((√v / root) + eps)
+ * One step of AdamW, in place: Loshchilov and Hutter 2019 in the form of `torch.optim.AdamW`. The formula with its
+ * roundings, which `Device.adamw` has too, stands at `adamw` in src/kernels/reference/adamw.ts.
  *
  * @param param values [n]
  * @param grad their gradient [n]
@@ -85,13 +69,7 @@ export function adamwStep(
 ): void {
   checkSameLength("adamwStep", { param, grad, m, v });
   const s = adamwScalars(hyper);
-  for (let i = 0; i < param.length; i++) {
-    const g = grad[i];
-    m[i] = average(m[i], g, s.m);
-    v[i] = fround(fround(s.v.beta * v[i]) + fround(fround(s.v.rest * g) * g));
-    const divisor = fround(fround(fround(Math.sqrt(v[i])) / s.root) + s.eps);
-    param[i] = fround(fround(param[i] * s.decay) - fround(fround(s.size * m[i]) / divisor));
-  }
+  adamw(param, grad, m, v, s);
 }
 
 /** Adam with decoupled weight decay. State of a parameter: `m`, `v`. */

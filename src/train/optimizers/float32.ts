@@ -1,3 +1,5 @@
+import type { Rate } from "../../kernels/optimize.js";
+
 const { fround } = Math;
 
 /**
@@ -12,23 +14,6 @@ export function power(base: number, exponent: number): number {
   return result;
 }
 
-/** A decay rate β as an average takes it: float32 of β and of 1 − β (in float64), each rounded once. */
-export interface Rate {
-  readonly beta: number;
-  readonly rest: number;
-}
-
 export function rateOf(beta: number): Rate {
   return { beta: fround(beta), rest: fround(1 - beta) };
-}
-
-/**
- * β·old + (1 − β)·next, in three float32 steps from the nearer end:
- * old + rest·(next − old) for β ≥ 0.5, else next + beta·(old − next).
- * The choice is PyTorch's `lerp`: no β loses the smaller of the two to rounding.
- */
-export function average(old: number, next: number, { beta, rest }: Rate): number {
-  return beta >= 0.5
-    ? fround(old + fround(rest * fround(next - old)))
-    : fround(next + fround(beta * fround(old - next)));
 }

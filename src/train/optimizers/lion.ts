@@ -1,5 +1,6 @@
 import { checkFields } from "../../errors.js";
-import { average, rateOf } from "./float32.js";
+import { average } from "../../kernels/reference/adamw.js";
+import { rateOf } from "./float32.js";
 import { type Grouping, optionsByParameter } from "./groups.js";
 import { checkDecayRate, checkNonNegative } from "./hyper.js";
 import { Optimizer, type Update } from "./optimizer.js";

@@ -1,6 +1,7 @@
 import { checkFields, InputError } from "../../errors.js";
+import { average } from "../../kernels/reference/adamw.js";
 import { type AdamWOptions, adamwUpdate, fillAdamW } from "./adamw.js";
-import { average, rateOf } from "./float32.js";
+import { rateOf } from "./float32.js";
 import { type Grouping, optionsByParameter } from "./groups.js";
 import { checkBoolean, checkDecayRate, checkNonNegative } from "./hyper.js";
 import { newtonSchulz } from "./newton-schulz.js";

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
+import { average } from "../../../src/kernels/reference/adamw.js";
 import { AdamW, adamwStep } from "../../../src/train/optimizers/adamw.js";
 import { clipByGlobalNorm } from "../../../src/train/optimizers/clip.js";
-import { average, power, rateOf } from "../../../src/train/optimizers/float32.js";
+import { power, rateOf } from "../../../src/train/optimizers/float32.js";
 import { lionStep } from "../../../src/train/optimizers/lion.js";
 import { muonStep } from "../../../src/train/optimizers/muon.js";
 import { newtonSchulz } from "../../../src/train/optimizers/newton-schulz.js";

@@ -56,6 +56,8 @@ export const OP_ACT_GRADIENT: i32 = 29;
 export const OP_SCATTER: i32 = 30;
 export const OP_CLEAR: i32 = 31;
 export const OP_ATTENTION_GRADIENT: i32 = 32;
+export const OP_ADAMW: i32 = 33;
+export const OP_SQUARES: i32 = 34;
 
 /** Matrix descriptor: 8 words. */
 export const MAT_FORMAT: usize = 0;

@@ -2,7 +2,7 @@ import {
   CTL, CTL_ARRIVED, CTL_COUNT, CTL_GENERATION, CTL_IDLE, CTL_OPS, CTL_PHASE, CTL_POSITIONS, CTL_ROWS, CTL_SEGMENTS, CTL_SLEEPERS, CTL_THREADS,
   MAT_COLS, MAT_DATA, MAT_FORMAT, MAT_PANEL, MAT_ROWS, OP_ACT, OP_ADD, OP_ATTENTION, OP_COPY, OP_EMBED, OP_GATE, OP_HEAD, OP_INPUT_GRADIENT,
   OP_LOSS_FOLD, OP_LOSS_GRADIENT, OP_LOSS_LOGITS, OP_TRANSPOSE, OP_WEIGHT_GRADIENT,
-  OP_NORM_MOMENTS, OP_NORM_VECTORS, OP_NORM_INPUT, OP_ACT_GRADIENT, OP_SCATTER, OP_CLEAR, OP_ATTENTION_GRADIENT,
+  OP_NORM_MOMENTS, OP_NORM_VECTORS, OP_NORM_INPUT, OP_ACT_GRADIENT, OP_SCATTER, OP_CLEAR, OP_ATTENTION_GRADIENT, OP_ADAMW, OP_SQUARES,
   OP_MATMUL, OP_NORM, OP_PACK, OP_POSITIONS, OP_QUANT, OP_RESCORE, OP_ROPE, OP_SCALE, OP_SCREEN, OP_SCREEN_BUILD,
   OP_STORE, OP_TARGETS, RECORD, aborted, pointer, quantBytes, real, scratchOf, share, word,
 } from "./abi";
@@ -10,6 +10,7 @@ import { actGradient, attentionGradient, clear, normInput, normMoments, normVect
 import { attendPair, headBytes, storeHead } from "./attention";
 import { head, targets } from "./head";
 import { lossFold, lossGradient, lossLogits } from "./loss";
+import { adamw, squares } from "./optimize";
 import { packPanel } from "./pack";
 import { inputGradient, transpose, weightGradient } from "./products";
 import { matmul } from "./panels";
@@ -99,6 +100,8 @@ function step(op: usize, code: i32, tid: i32, nt: i32, N: i32): void {
   if (code == OP_SCATTER) return scatter(op, tid, nt);
   if (code == OP_CLEAR) return clear(op, tid, nt);
   if (code == OP_ATTENTION_GRADIENT) return attentionGradient(op, tid, nt);
+  if (code == OP_ADAMW) return adamw(op, tid, nt);
+  if (code == OP_SQUARES) return squares(op, tid, nt);
   for (let n = share(N, tid, nt); n < share(N, tid + 1, nt); n++) {
     const r = <usize>n;
     if (code == OP_NORM)
