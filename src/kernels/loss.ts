@@ -1,7 +1,7 @@
 import type { HeadWeights, Matrix } from "./device.js";
 
 /**
- * What a device is asked about linear + cross-entropy: the numbers of which every loss on a head is made, and the
+ * What a device is asked about linear + cross-entropy (its arrays must stay unchanged until the promise settles): the numbers of which every loss on a head is made, and the
  * gradients of
  *
  *     L = Σ_n ( Σ_j coefficients[n, j] · (lse_n − y[n, ids[n, j]]) + uniform[n] · Σ_c classWeights[c] · (lse_n − y[n, c])

@@ -116,9 +116,10 @@ class Checker {
       case "add":
       case "copy":
         this.equal(`width of "${op.out}"`, this.width(op.out), this.width(op.in), op.in);
-        this.read(op.in);
-        if (op.op === "add") this.read(op.out);
-        else this.write(op.out);
+        if (op.op === "add") {
+          this.read(op.in);
+          this.read(op.out);
+        } else this.copy(op.in, op.out);
         break;
       default:
         this.fail(`unknown op ${JSON.stringify((op as { op: unknown }).op)}`);
@@ -230,6 +231,13 @@ class Checker {
     }
     const gap = columns.subarray(first, first + count).indexOf(0);
     if (gap >= 0) this.fail(`reads column ${first + gap} of "${name}", which no op has written`);
+  }
+
+  /** A copy may be of a part: what was not written in `from` is not written in `to` either. */
+  private copy(from: string, to: string): void {
+    if (!this.written.has(from)) this.read(from);
+    const columns = this.written.get(from);
+    this.written.set(to, columns ? columns.slice() : new Uint8Array(this.width(to)).fill(1));
   }
 
   private write(name: string, first = 0, count = this.width(name)): void {

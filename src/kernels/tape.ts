@@ -74,4 +74,14 @@ export function checkBackward(
       throw new InputError(
         `backward: gradient of a vector of ${vector.length} numbers: ${gradient.length} came`,
       );
+  const read = new Set<unknown>(
+    program.ops.flatMap((op) =>
+      op.op === "matmul" || op.op === "norm" ? [op.weight, op.bias] : "table" in op ? [op.table] : [],
+    ),
+  );
+  for (const gradient of [...into.matrices.values(), ...into.vectors.values()])
+    if (read.has(gradient))
+      throw new InputError(
+        "backward: a parameter of the program can't receive gradients; give another matrix or array, of zeros",
+      );
 }

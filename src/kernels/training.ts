@@ -114,6 +114,7 @@ class Planner {
       }
       case "add":
       case "copy": {
+        if (op.op === "copy" && op.in === op.out) break;
         this.backward.push({ op });
         const from = this.at(op.in);
         const out = op.op === "add" ? this.change(op.out) : this.replace(op.out);

@@ -5,7 +5,7 @@ import type { HeadWeights } from "../../src/kernels/device.js";
 import type { LossGradients, LossQuery } from "../../src/kernels/loss.js";
 import { checkLoss } from "../../src/kernels/validate-loss.js";
 import { devices } from "../devices.js";
-import { distance, floatSource, floats } from "./random.js";
+import { distance, floatSource, floats, randomSource } from "./random.js";
 
 /** Which of the devices of test/devices.ts run these tests. */
 
@@ -382,5 +382,25 @@ describe.each(devices)("Device.loss: %s", async (name, open) => {
     await expect(call).rejects.toBeInstanceOf(AbortError);
     expect(biasGradient.every((x) => x === 0)).toBe(true);
     h.matrix.free();
+  });
+
+  it("a head and a teacher in 8-bit blocks have the log-sum-exps of ask", async () => {
+    const [V, D, N] = [50, 64, 5];
+    const matrix = await device.matrix(randomSource("Q8_0", V, D, 3));
+    const head = { matrix, vocabSize: V, scale: 1 };
+    const hidden = floats(N * D, 5);
+    const ids = Int32Array.of(1, 2, 3, 4, 5);
+    const coefficients = new Float32Array(N).fill(1);
+    const teacher = { head, hidden, soft: new Float32Array(N).fill(1) };
+    const gradients = { hidden: false };
+    const loss = await device.loss(head, hidden, { ids, perRow: 1, coefficients, teacher, gradients });
+    const ask = { topK: 0, rank: false, logSumExp: true, entropy: true, logits: false };
+    const { logSumExp, entropy } = await device.ask(head, hidden, ask);
+    for (let n = 0; n < N; n++) {
+      expect(Math.abs(loss.logSumExp[n] - logSumExp![n])).toBeLessThan(1e-6);
+      // Its own teacher: lse - Σ p·y is the entropy.
+      expect(Math.abs(loss.logSumExp[n] - loss.teacherLogits![n] - entropy![n])).toBeLessThan(1e-5);
+    }
+    matrix.free();
   });
 });

@@ -99,6 +99,17 @@ describe.each(devices)("Device.adamw: %s", (_, open) => {
     expect(await device.squares([])).toEqual(new Float64Array(0));
     await device.zero([]);
     await device.adamw([]);
+    if (device.kind === "wasm") {
+      const half = await device.matrix({
+        name: "half",
+        rows: 16,
+        cols: 4,
+        type: "bf16",
+        read: async (_, count) => new Uint8Array(count * 8),
+      });
+      await expect(device.zero([half])).rejects.toThrow(/zero: half: expected a float32 matrix, got bf16/);
+      await expect(device.squares([half])).rejects.toThrow(/squares: half/);
+    }
     await device.close();
   });
 

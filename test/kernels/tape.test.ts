@@ -219,6 +219,49 @@ test("the WebAssembly device agrees with the reference, with the same bits for a
   for (const device of [reference, one, three]) await device.close();
 });
 
+const matrixOf = (device: Device, rows: number, cols: number, seed: number) =>
+  device.matrix({
+    name: `w${seed}`,
+    rows,
+    cols,
+    type: "f32",
+    read: async (first, count) =>
+      new Uint8Array(floats(rows * cols, seed).slice(first * cols, (first + count) * cols).buffer),
+  });
+
+test("threads wait where a product reads what others wrote, or writes columns split in another way", async () => {
+  const one = await openDevice({ device: "wasm", threads: 1 });
+  const four = await openDevice({ device: "wasm", threads: 4 });
+  const run = async (device: Device, times: number) => {
+    const square = await matrixOf(device, 256, 256, 1);
+    const shifted = await matrixOf(device, 252, 256, 2);
+    const program: Program = {
+      buffers: { x: 256, y: 256, z: 256 },
+      ops: [
+        { op: "act", kind: "tanh", buffer: "x" },
+        { op: "matmul", in: "x", out: "y", outColumn: 0, weight: square, accumulate: false },
+        { op: "matmul", in: "y", out: "z", outColumn: 0, weight: square, accumulate: false },
+        { op: "copy", in: "y", out: "x" },
+        { op: "matmul", in: "z", out: "x", outColumn: 4, weight: shifted, accumulate: false },
+        { op: "act", kind: "tanh", buffer: "x" },
+      ],
+      cache: [],
+      maxPositions: 64,
+    };
+    const vectors = { into: "x", data: floats(3 * 256, 7) };
+    const found = [];
+    for (let i = 0; i < times; i++) {
+      const segments = [{ cache: device.cache(program), rows: 3 }];
+      found.push((await device.run(program, { segments, vectors, outputs: [{ buffer: "x" }] }))[0]);
+    }
+    return found;
+  };
+  const [wanted] = await run(one, 1);
+  for (const found of await run(four, 60)) expect(found).toEqual(wanted);
+  await one.close();
+  await four.close();
+});
+
 describe.each(devices)("Device.record: %s", async (_, open) => {
   test("a sequence's gradients do not depend on what it is packed with", async () => {
     const device = await open();
@@ -275,6 +318,55 @@ describe.each(devices)("Device.record: %s", async (_, open) => {
     await device.close();
   });
 
+  test("a norm between products that fill one buffer, and a copy onto itself", async () => {
+    const device = await open();
+    const weight = await matrixOf(device, 16, 4, 3);
+    const norm = { op: "norm", kind: "rms", group: 16, eps: 1e-5 } as const;
+    const program: Program = {
+      buffers: { x: 4, b: 32 },
+      ops: [
+        { op: "matmul", in: "x", out: "b", outColumn: 0, weight, accumulate: false },
+        { ...norm, in: "b", out: "b", column: 0, columns: 16 },
+        { op: "matmul", in: "x", out: "b", outColumn: 16, weight, accumulate: false },
+        { op: "copy", in: "b", out: "b" },
+      ],
+      cache: [],
+      maxPositions: 8,
+    };
+    const gradient = floats(64, 2);
+    const found: Float32Array[] = [];
+    for (const ops of [program.ops, program.ops.slice(0, 3)]) {
+      const tape = await device.record(
+        { ...program, ops },
+        { lengths: [2], vectors: { into: "x", data: floats(8, 1) } },
+      );
+      const nothing = { matrices: new Map(), vectors: new Map() };
+      found.push((await tape.backward({ buffer: "b", gradient }, nothing))!);
+    }
+    expect(found[0]).toEqual(found[1]);
+    expect(found[0].some((x) => x !== 0)).toBe(true);
+    await device.close();
+  });
+
+  test("the call's arrays may change after it", async () => {
+    const device = await open();
+    const { program, matrices } = await everyOp(device, shapes[0]);
+    const gradient = floats(N * 6, 2);
+    const found: Float32Array[] = [];
+    for (const spoil of [false, true]) {
+      const mine = { lengths: [...call.lengths], ids: call.ids.slice() };
+      const tape = await device.record(program, mine);
+      if (spoil) mine.ids.fill(1e9);
+      if (spoil) mine.lengths.fill(1);
+      const table = await zeros(device, matrices[0]);
+      const into = { matrices: new Map([[matrices[0], table]]), vectors: new Map() };
+      await tape.backward({ buffer: "x", gradient }, into);
+      found.push(await numbersOf(table));
+    }
+    expect(found[1]).toEqual(found[0]);
+    await device.close();
+  });
+
   test("refuses what does not fit", async () => {
     const device = await open();
     const { program, matrices } = await everyOp(device, shapes[0]);
@@ -292,6 +384,9 @@ describe.each(devices)("Device.record: %s", async (_, open) => {
     await expect(
       back("x", 60, { ...nothing, vectors: new Map([[vector, new Float32Array(1)]]) }),
     ).rejects.toThrow(/gradient of a vector of 6 numbers: 1 came/);
+    await expect(back("x", 60, { ...nothing, matrices: new Map([[table, table]]) })).rejects.toThrow(
+      /parameter of the program can't receive gradients/,
+    );
     await expect(device.record(program, { ...call, ids: call.ids.map(() => 50) })).rejects.toThrow(/50/);
     await expect(device.record(program, { ...call, lengths: [3] })).rejects.toThrow(/ids/);
     await device.close();

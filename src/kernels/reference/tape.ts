@@ -41,7 +41,7 @@ export class ReferenceTape implements Tape {
       return new ReferenceTape(
         plan,
         program,
-        call,
+        { ...call, ids: ids?.slice(), lengths: [...call.lengths] },
         positions,
         new Map(names.map((name, i) => [name, values[i]])),
       );

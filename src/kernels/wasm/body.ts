@@ -144,6 +144,7 @@ export class BodyRunner {
 
     const key = `${N} ${pairs.length} ${base}`;
     if (moved || this.lowered?.program !== program || this.lowered.key !== key) {
+      this.lowered = undefined;
       const records = new Records();
       lower(
         program,

@@ -171,14 +171,14 @@ export class WasmDevice implements Device {
 
   private reserveScratch(bytes: number): void {
     if (bytes <= this.scratchBytes) return;
+    const size = Math.ceil(bytes / 4096) * 4096;
+    // The old one is let go only when there is a new one.
+    const address = this.arena.alloc(size * this.threads, "the threads' private memory");
     const old = this.pool.read(CTL_SCRATCH);
     if (old) this.arena.release(old);
-    this.scratchBytes = Math.ceil(bytes / 4096) * 4096;
-    this.pool.word(
-      CTL_SCRATCH,
-      this.arena.alloc(this.scratchBytes * this.threads, "the threads' private memory"),
-    );
-    this.pool.word(CTL_SCRATCH_SIZE, this.scratchBytes);
+    this.scratchBytes = size;
+    this.pool.word(CTL_SCRATCH, address);
+    this.pool.word(CTL_SCRATCH_SIZE, size);
   }
 
   private gather(matrix: WasmMatrix, ids: Int32Array): Promise<Float32Array> {

@@ -2,7 +2,7 @@ import { InputError } from "../../errors.js";
 import type { HeadWeights } from "../device.js";
 import type { LossAnswer, LossQuery } from "../loss.js";
 import { infinite } from "../validate-loss.js";
-import { CTL_COUNT, CTL_OPS, CTL_ROWS, OPCODE, SHARD } from "./abi.js";
+import { CTL_COUNT, CTL_OPS, CTL_ROWS, OPCODE, quantBytes, SHARD } from "./abi.js";
 import type { Arena } from "./arena.js";
 import { padded } from "./body.js";
 import { mergeSums } from "./head.js";
@@ -50,6 +50,7 @@ export class LossRunner {
       throw new InputError(
         `${head.matrix.name}: expected float32 weights to differentiate by hidden states, got ${head.matrix.type}; load them as float32`,
       );
+    (query.gradients.weight as WasmMatrix | undefined)?.changed();
     // Vectors first: a grown memory has a new buffer, and views of the old one end.
     this.vector(head.bias);
     this.vector(query.teacher?.head.bias);
@@ -65,6 +66,11 @@ export class LossRunner {
       const teacherD = query.teacher?.head.matrix.cols ?? 0;
       const shards = Math.ceil(V / SHARD);
       const bias = query.gradients.bias;
+      const quantised = Math.max(
+        ...[head.matrix, query.teacher?.head.matrix].map((m) =>
+          m && (m as WasmMatrix).integer ? quantBytes(m.cols) : 0,
+        ),
+      );
       const chunk: Chunk = {
         head,
         query,
@@ -72,6 +78,7 @@ export class LossRunner {
         shards,
         logitBytes,
         x: take(rows * padded(D) * 4, "hidden states"),
+        quant: take(rows * quantised, "quantised hidden states"),
         logits: take(rows * logitBytes, "the logits of a chunk"),
         sums: take(rows * shards * 24, "sums"),
         flags: take(rows * 4, "row flags"),
@@ -185,10 +192,12 @@ export class LossRunner {
     const { V } = chunk;
     new Int32Array(this.pool.memory.buffer, chunk.flags, rows).fill(0);
     const list = new Records();
+    const matrix = head.matrix as WasmMatrix;
+    const stride = padded(matrix.cols) * 4;
+    if (matrix.integer) list.push(OPCODE.quant, true, [x, stride, chunk.quant, matrix.cols]);
     list.push(OPCODE.lossLogits, true, [
-      (head.matrix as WasmMatrix).descriptor,
-      x,
-      padded(head.matrix.cols) * 4,
+      matrix.descriptor,
+      ...(matrix.integer ? [chunk.quant, quantBytes(matrix.cols)] : [x, stride]),
       V,
       this.vector(head.bias),
       f(head.scale),
@@ -308,6 +317,8 @@ interface Chunk {
   readonly shards: number;
   readonly logitBytes: number;
   readonly x: number;
+  /** Hidden states as integer weights meet them. */
+  readonly quant: number;
   readonly logits: number;
   readonly sums: number;
   readonly flags: number;

@@ -21,10 +21,10 @@ export interface Placement {
 }
 
 /**
- * How an op's work is split between threads: by rows, by columns (panels of the given count), or otherwise. Two ops
+ * How an op's work is split between threads: by rows, by columns (panels of the given count, from a column on), or otherwise. Two ops
  * that follow each other with the same split need no barrier: a thread reads only what it wrote.
  */
-type Split = "rows" | `columns ${number}` | "tasks";
+type Split = "rows" | `columns ${number} from ${number}` | "tasks";
 
 /** Turns a program into op records. */
 export function lower(program: Program, place: Placement, out: Records): void {
@@ -83,7 +83,7 @@ export function lower(program: Program, place: Placement, out: Records): void {
           quantised = op.in;
         }
         const input = weight.integer ? [place.quant, quantBytes(weight.cols)] : [at(op.in), stride(op.in)];
-        const split: Split = `columns ${Math.ceil(weight.rows / 16)}`;
+        const split: Split = `columns ${Math.ceil(weight.rows / 16)} from ${op.outColumn}`;
         const fields = [
           weight.descriptor,
           ...input,
@@ -96,7 +96,12 @@ export function lower(program: Program, place: Placement, out: Records): void {
         if (last !== "rows" && independent(program.ops, op)) {
           out.push(OPCODE.matmul, false, fields);
           last = split === last ? last : "tasks";
-        } else push(split, OPCODE.matmul, fields);
+        } else {
+          // Every thread reads whole rows, of which the others wrote parts, whatever the split before.
+          if (last !== undefined) out.sync();
+          out.push(OPCODE.matmul, false, fields);
+          last = split;
+        }
         wrote(op.out);
         break;
       }
@@ -174,7 +179,7 @@ function lowerPointwise(
   const panels = Math.ceil(program.buffers[out] / 16);
   const a = op.op === "gate" ? op.gate : op.op === "act" || op.op === "scale" ? op.buffer : op.in;
   const b = op.op === "gate" ? op.up : out;
-  push(`columns ${panels}`, OPCODE[op.op], [
+  push(`columns ${panels} from 0`, OPCODE[op.op], [
     at(a),
     at(b),
     at(out),

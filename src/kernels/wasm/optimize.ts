@@ -1,3 +1,4 @@
+import { InputError } from "../../errors.js";
 import type { Matrix } from "../device.js";
 import { type AdamWUpdate, checkUpdate, overflow } from "../optimize.js";
 import { CTL_COUNT, CTL_FAULT, CTL_FAULT_AT, CTL_OPS, OPCODE } from "./abi.js";
@@ -35,7 +36,7 @@ export class OptimizerRunner {
 
   /** Σ x² of each matrix; panels are added in order, so threads change nothing. */
   async squares(matrices: readonly Matrix[]): Promise<Float64Array> {
-    const own = matrices.map((matrix) => WasmMatrix.own(matrix, this.arena));
+    const own = matrices.map((matrix) => this.own("squares", matrix));
     const panels = own.map(({ rows }) => Math.ceil(rows / 16));
     const out = this.arena.alloc(8 * panels.reduce((a, b) => a + b, 0), "sums of squares");
     try {
@@ -60,11 +61,19 @@ export class OptimizerRunner {
   async zero(matrices: readonly Matrix[]): Promise<void> {
     const records = new Records();
     for (const [i, matrix] of matrices.entries()) {
-      const { data, rows, cols } = WasmMatrix.own(matrix, this.arena);
+      const own = this.own("zero", matrix);
+      own.changed();
+      const { data, rows, cols } = own;
       const last = i === matrices.length - 1;
       records.push(OPCODE.clear, last, [data, cols * 64, Math.ceil(rows / 16), cols * 16]);
     }
     await this.execute(records);
+  }
+
+  private own(what: string, matrix: Matrix): WasmMatrix {
+    if (matrix.type !== "f32")
+      throw new InputError(`${what}: ${matrix.name}: expected a float32 matrix, got ${matrix.type}`);
+    return WasmMatrix.own(matrix, this.arena);
   }
 
   private async execute(records: Records): Promise<void> {

@@ -1,4 +1,5 @@
 import { InputError } from "../../errors.js";
+import type { Matrix } from "../device.js";
 import type { MatmulOp, NormOp, Op, Program, RopeOp } from "../op.js";
 import { checkBackward, type Gradients, type RecordCall, type Tape } from "../tape.js";
 import { type BackwardStep, type TrainingPlan, trainingPlan } from "../training.js";
@@ -51,7 +52,9 @@ export class WasmTape implements Tape {
       const { N } = checkRun(plan.forward, run);
       if (N === 0) throw new InputError("record: expected at least one row, got none");
       const values = await host.bodies.launch(plan.forward, run, space);
-      return new WasmTape(host, plan, program, call, values, space.address);
+      // The way back reads them again: they are the call's as it was.
+      const kept = { ...call, ids: ids?.slice(), lengths: [...call.lengths] };
+      return new WasmTape(host, plan, program, kept, values, space.address);
     } catch (error) {
       if (space.address) host.arena.release(space.address);
       throw error;
@@ -129,6 +132,7 @@ class Walk {
   ): Promise<Float32Array | undefined> {
     const { arena, pool } = this.host;
     this.layout(into);
+    for (const gradient of into.matrices.values()) WasmMatrix.own(gradient, arena).changed();
     for (const step of this.plan.backward) this.step(step, into);
     const list = this.take(this.records.bytes, "an op list");
     // Views only now: a grown memory has a new buffer.
@@ -379,7 +383,7 @@ class Walk {
     this.records.push(code, true, fields);
   }
 
-  private own(matrix: Parameters<typeof WasmMatrix.own>[0]): number {
+  private own(matrix: Matrix): number {
     return WasmMatrix.own(matrix, this.host.arena).descriptor;
   }
 
