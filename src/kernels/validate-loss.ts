@@ -1,7 +1,7 @@
 import { checkFields, InputError } from "../errors.js";
 import type { HeadQuery, HeadWeights, Matrix } from "./device.js";
 import type { LossGradients, LossQuery } from "./loss.js";
-import { checkAsk } from "./validate.js";
+import { checkAsk, checkFinite } from "./validate.js";
 
 const NOTHING: HeadQuery = { topK: 0, rank: false, logSumExp: false, entropy: false, logits: false };
 
@@ -84,11 +84,7 @@ function checkRows(name: string, data: Float32Array, N: number, width: number): 
     throw new InputError(
       `loss: ${name}: ${N} rows of ${width} take ${N * width} numbers, but ${data.length} came`,
     );
-  for (let i = 0; i < data.length; i++)
-    if (!Number.isFinite(data[i]))
-      throw new InputError(
-        `loss: ${name}: row ${Math.floor(i / width)} holds ${data[i]}${width > 1 ? ` at column ${i % width}` : ""}; expected finite numbers`,
-      );
+  checkFinite(`loss: ${name}`, data, width);
 }
 
 function checkGradients(head: HeadWeights, gradients: LossGradients, teacher: Matrix | undefined): void {

@@ -163,7 +163,7 @@ function checkBias(bias: Float32Array, vocabSize: number): void {
 }
 
 /** @throws InputError naming the row of the first NaN or infinity */
-function checkFinite(what: string, data: Float32Array, width: number): void {
+export function checkFinite(what: string, data: Float32Array, width: number): void {
   for (let i = 0; i < data.length; i++)
     if (!Number.isFinite(data[i]))
       throw new InputError(`${what}: row ${Math.floor(i / width)} holds ${data[i]} at column ${i % width}`);

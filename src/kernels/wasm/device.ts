@@ -15,8 +15,9 @@ import { WasmMatrix } from "./matrix.js";
 import { OptimizerRunner } from "./optimize.js";
 import { Pool } from "./pool.js";
 import { f, Records } from "./records.js";
-import { type TapeHost, WasmTape } from "./tape.js";
+import { WasmTape } from "./tape.js";
 import { upload } from "./upload.js";
+import type { TapeHost } from "./walk.js";
 
 /** The WebAssembly device: SIMD kernels, threads over one shared memory, in workers. */
 export class WasmDevice implements Device {

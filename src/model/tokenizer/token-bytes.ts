@@ -1,4 +1,5 @@
 import { isObject } from "../formats/files.js";
+import { CHARACTER_OF_BYTE } from "./byte-alphabet.js";
 
 /** The bytes that each token stands for, where a tokenizer's decoder is of a kind that gives each token its own. */
 export interface TokenBytes {
@@ -60,12 +61,7 @@ function byteToken(piece: string): Uint8Array | undefined {
     : undefined;
 }
 
-/** GPT-2's alphabet: the printable bytes of Latin-1 as themselves, the other 68 from U+0100 on, in order. */
-const BYTE_OF = new Map<string, number>();
-for (let byte = 0, next = 256; byte < 256; byte++) {
-  const printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte !== 173);
-  BYTE_OF.set(String.fromCharCode(printable ? byte : next++), byte);
-}
+const BYTE_OF = new Map(CHARACTER_OF_BYTE.map((character, byte) => [character, byte]));
 
 /** Bytes of a byte-level piece; a piece with other characters than the alphabet's is plain text. */
 function byteLevel(piece: string): Uint8Array {

@@ -1,6 +1,6 @@
 import { checkFields, InputError } from "../../errors.js";
 import { Breather } from "../../kernels/reference/breather.js";
-import { CHARACTER_OF_BYTE } from "./byte-level.js";
+import { CHARACTER_OF_BYTE } from "../../model/tokenizer/byte-alphabet.js";
 import { MergeLearner, type SymbolWords } from "./merges.js";
 import { MOST_IDS } from "./pair-counts.js";
 import { WordCounts } from "./word-counts.js";
