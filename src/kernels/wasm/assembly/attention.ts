@@ -1,5 +1,6 @@
 import { aborted } from "./abi";
 import { exp4, max4, sum4, tanh4 } from "./math";
+import { mad, store4 } from "./tile";
 
 // The cache: blocks of 32 positions. In a block, each layer has for each key head
 //   keys   [2 panels][d][16 positions]     (scores of 16 positions are one panel product)
@@ -27,10 +28,6 @@ export function storeHead(block: usize, place: i32, d: i32, k: usize, v: usize):
     store<f32>(vp + (<usize>(i >> 4) << 11) + (<usize>(i & 15) << 2), load<f32>(v + (<usize>i << 2)));
 }
 
-@inline
-function mad(acc: v128, a: v128, b: v128): v128 {
-  return f32x4.add(acc, f32x4.mul(a, b));
-}
 @inline
 function finish(s: v128, scale: v128, cap: f32): v128 {
   s = f32x4.mul(s, scale);
@@ -149,16 +146,10 @@ function attend(
 @inline
 function put(to: usize, bytes: usize, a: v128, b: v128, c: v128, d: v128, scores: usize): void {
   if (bytes == 64) {
-    v128.store(to, a);
-    v128.store(to, b, 16);
-    v128.store(to, c, 32);
-    v128.store(to, d, 48);
+    store4(to, a, b, c, d);
   } else {
     const t = scores - 64;
-    v128.store(t, a);
-    v128.store(t, b, 16);
-    v128.store(t, c, 32);
-    v128.store(t, d, 48);
+    store4(t, a, b, c, d);
     memory.copy(to, t, bytes);
   }
 }

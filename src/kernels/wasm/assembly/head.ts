@@ -3,7 +3,8 @@ import {
   scratchOf, share, word,
 } from "./abi";
 import { exp4, gumbel4, max4, tanh4 } from "./math";
-import { ROW_CHUNK, panelProduct, partialOf } from "./panels";
+import { panelProduct } from "./panels";
+import { partialOf } from "./tile";
 
 // The head's pass over the vocabulary: shards of 1024 ids, 64 panels each. A thread takes neighbouring shards, so the
 // ids that it meets ascend. For each shard and up to 64 rows it makes final logits [rows][1024] in its scratch, then

@@ -1,7 +1,8 @@
 import { MAT_DATA, MAT_PANEL, aborted, pointer, real, scratchOf, share, word } from "./abi";
 import { SHARD, finish, maximum, sumShard } from "./head";
 import { exp4 } from "./math";
-import { ROW_CHUNK, panelProduct, partialOf } from "./panels";
+import { panelProduct } from "./panels";
+import { ROW_CHUNK, partialOf } from "./tile";
 
 // Linear + cross-entropy for a chunk of rows, of which all logits stand in memory, [rows][stride]: made once, folded,
 // turned into their own gradient in place, and multiplied into the gradients of hidden states and weights. Three products.

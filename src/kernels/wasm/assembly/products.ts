@@ -1,5 +1,7 @@
 import { MAT_DATA, MAT_PANEL, aborted, pointer, scratchOf, share, word } from "./abi";
-import { ROW_CHUNK, floatTile, partialOf, writeTile } from "./panels";
+import { floatTile } from "./floats";
+import { writeTile } from "./panels";
+import { ROW_CHUNK, partialOf } from "./tile";
 
 // The two products of a matmul's backward, on the tile that the forward uses. A gradient of weights stands in panels as
 // weights do, so that an optimizer walks both alike. Sums run over rows (or outputs) one after the other, whatever the

@@ -1,7 +1,8 @@
-import { CTL, MAT_DATA, MAT_PANEL, aborted, pointer, real, scratchOf, share, word } from "./abi";
+import { MAT_DATA, MAT_PANEL, aborted, pointer, real, scratchOf, share, word } from "./abi";
 import { final4, heapFloor, heapPush } from "./head";
 import { gumbel4 } from "./math";
-import { panelProduct, partialOf } from "./panels";
+import { panelProduct } from "./panels";
+import { partialOf } from "./tile";
 import { widenRow } from "./unpack";
 
 // Screening: int8 rows beside the full ones. A panel of the screen is
