@@ -1,6 +1,7 @@
 import { InputError } from "../../errors.js";
 import type { MatrixSource } from "../../kernels/device.js";
 import { BLOCKS, rowBytes } from "../../kernels/format.js";
+import { widen } from "../../kernels/reference/widen.js";
 
 /** Matrix sources made of other sources: what a checkpoint holds in another order than a linear layer wants. */
 
@@ -85,6 +86,24 @@ function transposeBytes(bytes: Uint8Array, rows: number, cols: number, size: num
   const to = new Words(rows * cols);
   for (let r = 0; r < rows; r++) for (let c = 0; c < cols; c++) to[c * rows + r] = from[r * cols + c];
   return new Uint8Array(to.buffer);
+}
+
+/**
+ * The same rows as float32 numbers, exactly those that `source` stores, widened as they are read. A source of float32 is
+ * given back as it is.
+ */
+export function float32Source(source: MatrixSource): MatrixSource {
+  if (source.type === "f32") return source;
+  return {
+    name: source.name,
+    rows: source.rows,
+    cols: source.cols,
+    type: "f32",
+    async read(first, count) {
+      const numbers = widen(source.type, await source.read(first, count), count * source.cols);
+      return new Uint8Array(numbers.buffer);
+    },
+  };
 }
 
 /** A matrix from numbers in memory, [rows, cols] row-major. @throws InputError when their number differs. */
