@@ -85,7 +85,7 @@ async function step() {
   for (const gradient of gradients.values()) for (const x of gradient) squares += x * x;
   const factor = Math.min(1, Math.fround(1 / (Math.sqrt(squares) + 1e-6)));
   const scalars = adamwScalars({ ...hyper, weightDecay: 0.01, learningRate: 1e-3, step: ++taken });
-  await device.adamw(matrices.map((update) => ({ ...update, scalars, factor })));
+  await device.update(matrices.map((update) => ({ kind: "adamw", ...update, scalars, factor })));
   for (const gradient of gradients.values()) for (const i of gradient.keys()) gradient[i] *= factor;
   const named = (pick) => new Map(vectors.map((v, i) => [names[i], pick(v)]));
   small.step(

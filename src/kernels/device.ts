@@ -1,7 +1,7 @@
 import type { StoredType } from "./format.js";
 import type { LossAnswer, LossQuery } from "./loss.js";
 import type { Program } from "./op.js";
-import type { AdamWUpdate } from "./optimize.js";
+import type { MatrixUpdate } from "./optimize.js";
 import type { RecordCall, Tape } from "./tape.js";
 
 /** Rows of a stored matrix, readable in parts, so that a checkpoint never stands in memory twice. */
@@ -150,10 +150,12 @@ export interface Device {
    */
   record(program: Program, call: RecordCall): Promise<Tape>;
   /**
-   * One step of AdamW on each matrix, with the bits of `adamwStep`. A call that throws may have changed some.
-   * @throws InputError for matrices that do not fit, or naming one whose values have left float32's range
+   * One step of an optimizer on each matrix (AdamW, SGD, Lion or Muon), with the bits of the formulas in plain TypeScript on
+   * any number of threads. While it runs, Muon takes room for up to five more matrices as large as the largest it steps.
+   * @throws InputError, before anything has changed, for updates that do not fit (see `checkUpdates`) or another device's
+   *   matrices; afterwards, naming one whose values or states have left float32's range: all of them may have changed
    */
-  adamw(updates: readonly AdamWUpdate[]): Promise<void>;
+  update(updates: readonly MatrixUpdate[]): Promise<void>;
   /** Σ x² of each matrix, in float64, the same for any number of threads. */
   squares(matrices: readonly Matrix[]): Promise<Float64Array>;
   /** Sets matrices to zero: gradients before the next step. */

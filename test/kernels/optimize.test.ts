@@ -1,8 +1,10 @@
-import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { InputError } from "../../src/errors.js";
 import type { Device, Matrix } from "../../src/kernels/device.js";
 import { openDevice } from "../../src/kernels/open.js";
-import { type AdamWHyper, adamwScalars, adamwStep } from "../../src/train/optimizers/adamw.js";
+import type { AdamWUpdate, MatrixUpdate } from "../../src/kernels/optimize.js";
+import { type AdamWHyper, adamwScalars } from "../../src/train/optimizers/adamw.js";
+import { updatesOf } from "../../src/train/optimizers/updates.js";
 import { devices } from "../devices.js";
 import { floats } from "./random.js";
 
@@ -24,47 +26,7 @@ const hyper: AdamWHyper = {
   step: 1,
 };
 
-describe.each(devices)("Device.adamw: %s", (_, open) => {
-  test("has the bits of adamwStep on any shape, over several steps", async () => {
-    const device = await open();
-    await fc.assert(
-      fc.asyncProperty(
-        fc.integer({ min: 1, max: 40 }),
-        fc.integer({ min: 1, max: 23 }),
-        fc.constantFrom(0, 0.3, 0.5, 0.9),
-        fc.constantFrom(0.2, 0.95, 0.999),
-        fc.constantFrom(1, Math.fround(0.37)),
-        async (rows, cols, beta1, beta2, factor) => {
-          const size = rows * cols;
-          const [p, m, v] = [floats(size, 1), new Float32Array(size), new Float32Array(size)];
-          const value = await matrixOf(device, rows, cols, p);
-          const state = [await matrixOf(device, rows, cols, m), await matrixOf(device, rows, cols, v)];
-          for (let step = 1; step <= 3; step++) {
-            const g = floats(size, 10 + step, step === 2 ? 1e-12 : 3);
-            const gradient = await matrixOf(device, rows, cols, g);
-            const now = { ...hyper, beta1, beta2, step };
-            adamwStep(
-              p,
-              g.map((x) => x * factor),
-              m,
-              v,
-              now,
-            );
-            const scalars = adamwScalars(now);
-            await device.adamw([{ value, gradient, m: state[0], v: state[1], scalars, factor }]);
-            gradient.free();
-          }
-          expect(await numbersOf(value)).toEqual(p);
-          expect(await numbersOf(state[0])).toEqual(m);
-          expect(await numbersOf(state[1])).toEqual(v);
-          for (const matrix of [value, ...state]) matrix.free();
-        },
-      ),
-      { numRuns: 30, seed: 5 },
-    );
-    await device.close();
-  });
-
+describe.each(devices)("Device.update: %s", (_, open) => {
   test("what was made of the old numbers is let go, and missing rows stay zero", async () => {
     const device = await open();
     const [V, D] = [2100, 8];
@@ -77,7 +39,9 @@ describe.each(devices)("Device.adamw: %s", (_, open) => {
     const zeros = () => matrixOf(device, V, D, new Float32Array(V * D));
     const gradient = await matrixOf(device, V, D, floats(V * D, 8));
     const scalars = adamwScalars({ ...hyper, learningRate: 2 });
-    await device.adamw([{ value: matrix, gradient, m: await zeros(), v: await zeros(), scalars, factor: 1 }]);
+    await device.update([
+      { kind: "adamw", value: matrix, gradient, m: await zeros(), v: await zeros(), scalars, factor: 1 },
+    ]);
     const top = await device.ask(head, hidden, query);
     const full = await device.ask(head, hidden, { ...query, logSumExp: true });
     expect(top.topIds).toEqual(full.topIds);
@@ -98,7 +62,7 @@ describe.each(devices)("Device.adamw: %s", (_, open) => {
     expect(await numbersOf(a)).toEqual(new Float32Array(19 * 7));
     expect(await device.squares([])).toEqual(new Float64Array(0));
     await device.zero([]);
-    await device.adamw([]);
+    await device.update([]);
     if (device.kind === "wasm") {
       const half = await device.matrix({
         name: "half",
@@ -126,30 +90,88 @@ describe.each(devices)("Device.adamw: %s", (_, open) => {
     await device.close();
   });
 
-  test("refuses what does not fit, and names what overflows", async () => {
+  test("refuses what does not fit before anything has changed", async () => {
     const device = await open();
     const make = (rows: number, data = new Float32Array(rows * 2)) =>
       matrixOf(device, rows, 2, data, `w${rows}`);
-    const update = async (large = 0) => ({
-      value: await make(3, Float32Array.of(1, 2, 3, 4, 5, 6)),
-      gradient: await make(3, new Float32Array(6).fill(large)),
+    const numbers = Float32Array.of(1, 2, 3, 4, 5, 6);
+    const good: AdamWUpdate = {
+      kind: "adamw",
+      value: await make(3, numbers),
+      gradient: await make(3, numbers),
       m: await make(3),
       v: await make(3),
       scalars: adamwScalars(hyper),
       factor: 1,
-    });
-    const good = await update();
-    await device.adamw([good]);
-    await expect(device.adamw([{ ...good, m: await make(4) }])).rejects.toThrow(
-      /m of w3: expected a float32 matrix \[3, 2\], got f32 \[4, 2\]/,
-    );
-    await expect(device.adamw([{ ...good, m: good.v }])).rejects.toThrow(/must be four matrices/);
-    await expect(device.adamw([{ ...good, factor: NaN }])).rejects.toThrow(/factor of w3.*NaN/);
-    await expect(device.adamw([good, await update(3e38)])).rejects.toThrow(/w3 left the range of float32/);
+    };
     const other = await openDevice({ device: device.kind === "wasm" ? "reference" : "wasm", threads: 1 });
     const stranger = await matrixOf(other, 3, 2, new Float32Array(6));
-    await expect(device.adamw([{ ...good, v: stranger }])).rejects.toThrow(/belongs to another device/);
+    const lion = updatesOf({ name: "lion" }, [{ name: "w", shape: [3, 2], kind: "matrix" }]).get("w")!;
+    const value = await make(3);
+    const bad: [object, RegExp][] = [
+      [{ ...good, m: await make(4) }, /m of w3: expected a float32 matrix \[3, 2\], got f32 \[4, 2\]/],
+      [{ ...good, gradient: await make(4) }, /gradient of w3: expected a float32 matrix/],
+      [{ ...good, m: good.v }, /adamw: w3: "w3" already changes in the update of w3/],
+      [{ ...good, gradient: good.v }, /its gradient "w3" changes in the update of w3/],
+      [{ ...good, v: undefined }, /v of w3: expected a matrix, got none/],
+      [{ ...good, kind: "adam" }, /kind: expected one of adamw, sgd, lion, muon, got "adam"/],
+      [{ ...good, kind: "toString" }, /kind: expected one of/],
+      [{ ...good, kind: "lion" }, /lion update: unknown option "v"/],
+      [{ ...good, momentum: value }, /unknown option "momentum"/],
+      [{ ...good, factor: NaN }, /factor of w3: .*NaN/],
+      [{ ...good, factor: 1e39 }, /factor of w3/],
+      [{ ...good, scalars: { ...good.scalars, eps: 0.1 } }, /scalars.eps of w3: expected a float32.*0.1/],
+      [{ ...good, scalars: { ...good.scalars, m: 0.5 } }, /scalars.m of w3: expected a Rate/],
+      [{ ...good, scalars: { ...good.scalars, lr: 1 } }, /scalars of w3: unknown option "lr"/],
+      [{ ...good, scalars: {} }, /scalars.decay of w3/],
+      [
+        { ...lion.onDevice(value, good.gradient, [await make(3)], 0.5, 1, 1), scalars: { rate: -1 } },
+        /scalars.rate of w3: expected a float32 number from 0, got -1/,
+      ],
+      [{ ...good, v: stranger }, /belongs to another device/],
+    ];
+    for (const [update, message] of bad) {
+      const call = device.update([update as MatrixUpdate]);
+      await expect(call).rejects.toThrow(InputError);
+      await expect(call).rejects.toThrow(message);
+    }
+    const fresh = { ...good, m: await make(3), v: await make(3), value };
+    await expect(device.update([good, good])).rejects.toThrow(/already changes in the update of w3/);
+    await expect(device.update([good, { ...fresh, v: good.m }])).rejects.toThrow(/"w3" already changes/);
+    await expect(device.update([{ ...fresh, gradient: good.v }, good])).rejects.toThrow(/its gradient "w3"/);
+    await expect(device.update([good, { ...fresh, factor: NaN }])).rejects.toThrow(/factor/);
+    await expect(device.update([good, { ...fresh, v: stranger }])).rejects.toThrow(/another device/);
+    expect(await numbersOf(good.value)).toEqual(numbers);
     await other.close();
+    await device.close();
+  });
+
+  test.each(["adamw", "sgd", "lion", "muon"] as const)("%s names what overflows", async (name) => {
+    const device = await open();
+    const make = (label: string, value: number) =>
+      matrixOf(device, 20, 2, new Float32Array(40).fill(value), label);
+    const own = updatesOf({ name, weightDecay: 0.1, ...(name === "sgd" && { momentum: 0.9 }) }, [
+      { name: "w", shape: [20, 2], kind: "matrix" },
+    ]).get("w")!;
+    const step = async (label: string, value: number, gradient: number, state: number) =>
+      own.onDevice(
+        await make(label, value),
+        await make("gradient", gradient),
+        await Promise.all(own.states.map((part) => make(part, state))),
+        1e5,
+        1,
+        1,
+      );
+    const good = await step("good", 1, 1, 1);
+    // A state leaves the range, or a value alone.
+    const overflows = [
+      await step("state", 1, 3e38, name === "sgd" ? 3e38 : -3e38),
+      await step("value", -3e38, 1, 1),
+    ];
+    for (const [i, bad] of overflows.entries())
+      await expect(device.update([good, bad])).rejects.toThrow(
+        `${name}: ${["state", "value"][i]} left the range of float32`,
+      );
     await device.close();
   });
 });

@@ -118,8 +118,9 @@ async function train(device: Device, { program, table, matrices, vectors }: Mode
     await tape.backward({ buffer: bodyBuffers.hidden, gradient: loss.dHidden! }, into);
     tape.free();
     const scalars = adamwScalars({ ...hyper, learningRate: 0.01, step });
-    await device.adamw(
+    await device.update(
       matrices.map((value) => ({
+        kind: "adamw",
         value,
         gradient: into.matrices.get(value)!,
         ...state.get(value)!,

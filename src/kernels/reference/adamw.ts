@@ -1,21 +1,12 @@
-import type { AdamWScalars, Rate } from "../optimize.js";
+import type { AdamWScalars } from "../optimize.js";
+import { average } from "./average.js";
 
 const { fround } = Math;
 
 /**
- * β·old + (1 − β)·next, in three float32 steps from the nearer end:
- * old + rest·(next − old) for β ≥ 0.5, else next + beta·(old − next).
- * The choice is PyTorch's `lerp`: no β loses the smaller of the two to rounding.
- */
-export function average(old: number, next: number, { beta, rest }: Rate): number {
-  return beta >= 0.5
-    ? fround(old + fround(rest * fround(next - old)))
-    : fround(next + fround(beta * fround(old - next)));
-}
-
-/**
  * AdamW on flat arrays, in place, every operation rounded to float32 in the order of the brackets:
  *
+ *     g ← g · factor
  *     p ← p · decay
  *     m ← average of m and g                 (see `average`)
  *     v ← (β2 · v) + (((1 − β2) · g) · g)

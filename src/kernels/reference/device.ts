@@ -11,10 +11,9 @@ import type {
 } from "../device.js";
 import type { LossAnswer, LossQuery } from "../loss.js";
 import type { Program } from "../op.js";
-import { type AdamWUpdate, checkUpdate, overflow } from "../optimize.js";
+import { checkUpdates, type MatrixUpdate, statesOf } from "../optimize.js";
 import { checkProgram } from "../program.js";
 import type { RecordCall, Tape } from "../tape.js";
-import { adamw } from "./adamw.js";
 import { ask } from "./ask.js";
 import { Breather } from "./breather.js";
 import { cacheWidths, ReferenceCache } from "./cache.js";
@@ -22,6 +21,7 @@ import { loss } from "./loss.js";
 import { type Ledger, plain, ReferenceMatrix } from "./matrix.js";
 import { runProgram } from "./run.js";
 import { ReferenceTape } from "./tape.js";
+import { applyUpdate } from "./update.js";
 
 /**
  * The plain device: every op as its definition says it, sums in float64, weights widened to float32, one thread. It is
@@ -68,13 +68,14 @@ export class ReferenceDevice implements Device {
     return ReferenceTape.record(this, program, call);
   }
 
-  adamw(updates: readonly AdamWUpdate[]): Promise<void> {
-    return this.enqueue(undefined, async () => {
-      for (const update of updates) checkUpdate(update);
-      for (const { value, gradient, m, v, scalars, factor } of updates) {
-        adamw(plain(value), plain(gradient), plain(m), plain(v), scalars, factor);
-        if ([value, m, v].some((matrix) => plain(matrix).some((x) => !Number.isFinite(x))))
-          throw overflow(value.name);
+  update(updates: readonly MatrixUpdate[]): Promise<void> {
+    return this.enqueue(undefined, async (breather) => {
+      checkUpdates(updates);
+      for (const update of updates)
+        for (const matrix of [update.value, update.gradient, ...statesOf(update)]) plain(matrix);
+      for (const update of updates) {
+        applyUpdate(update);
+        await breather.pause();
       }
     });
   }

@@ -54,6 +54,14 @@ export const OPCODE = {
   attentionGradient: 32,
   adamw: 33,
   squares: 34,
+  sgd: 35,
+  lion: 36,
+  muonMomentum: 37,
+  muonSquares: 38,
+  muonScale: 39,
+  muonGram: 40,
+  muonApply: 41,
+  muonStep: 42,
 } as const;
 
 export const ACTIVATION = { geluErf: 0, geluTanh: 1, relu: 2, silu: 3, tanh: 4 } as const;

@@ -1,7 +1,7 @@
 import type { Device, HeadAnswer, HeadQuery, HeadWeights, Matrix, MatrixSource, RunCall } from "../device.js";
 import type { LossAnswer, LossQuery } from "../loss.js";
 import type { Program } from "../op.js";
-import type { AdamWUpdate } from "../optimize.js";
+import type { MatrixUpdate } from "../optimize.js";
 import type { RecordCall, Tape } from "../tape.js";
 import { checkAsk, checkRun } from "../validate.js";
 import { checkLoss } from "../validate-loss.js";
@@ -121,8 +121,8 @@ export class WasmDevice implements Device {
     return this.enqueue(() => WasmTape.record(this.host, program, call));
   }
 
-  adamw(updates: readonly AdamWUpdate[]): Promise<void> {
-    return this.enqueue(() => this.optimizers.adamw(updates));
+  update(updates: readonly MatrixUpdate[]): Promise<void> {
+    return this.enqueue(() => this.optimizers.update(updates));
   }
 
   squares(matrices: readonly Matrix[]): Promise<Float64Array> {

@@ -1,9 +1,17 @@
 import { InputError } from "../../errors.js";
 import type { Matrix } from "../device.js";
-import { type AdamWUpdate, checkUpdate, overflow } from "../optimize.js";
+import {
+  checkUpdates,
+  type MatrixUpdate,
+  type MuonUpdate,
+  overflow,
+  type Rate,
+  statesOf,
+} from "../optimize.js";
 import { CTL_COUNT, CTL_FAULT, CTL_FAULT_AT, CTL_OPS, OPCODE } from "./abi.js";
 import type { Arena } from "./arena.js";
 import { WasmMatrix } from "./matrix.js";
+import { MuonRoom } from "./muon.js";
 import type { Pool } from "./pool.js";
 import { f, Records } from "./records.js";
 
@@ -14,24 +22,52 @@ export class OptimizerRunner {
     private readonly arena: Arena,
   ) {}
 
-  /** @throws InputError as `checkUpdate`, or naming a matrix whose values have left float32's range */
-  async adamw(updates: readonly AdamWUpdate[]): Promise<void> {
-    const records = new Records();
-    for (const [i, update] of updates.entries()) {
-      checkUpdate(update);
-      const { value, gradient, m, v, scalars: s, factor } = update;
-      const own = [value, gradient, m, v].map((matrix) => WasmMatrix.own(matrix, this.arena));
-      const numbers = [s.decay, s.m.beta, s.m.rest, s.v.beta, s.v.rest, s.root, s.eps, s.size, factor];
-      records.push(OPCODE.adamw, i === updates.length - 1, [
-        ...own.map(({ descriptor }) => descriptor),
-        ...numbers.map(f),
-        i,
-      ]);
+  /** Contract: see `Device.update`. */
+  async update(updates: readonly MatrixUpdate[]): Promise<void> {
+    checkUpdates(updates);
+    for (const update of updates)
+      for (const matrix of [update.value, update.gradient, ...statesOf(update)])
+        WasmMatrix.own(matrix, this.arena);
+    const muons = updates.filter((update) => update.kind === "muon");
+    const room = muons.length > 0 ? new MuonRoom(this.arena, muons) : undefined;
+    try {
+      const records = new Records();
+      for (const [i, update] of updates.entries()) {
+        if (update.kind === "muon") room?.push(records, update, i);
+        else this.pointwise(records, update, i);
+      }
+      records.sync();
+      for (const update of updates)
+        for (const matrix of [update.value, ...statesOf(update)]) (matrix as WasmMatrix).changed();
+      this.pool.word(CTL_FAULT, 0);
+      await this.execute(records);
+    } finally {
+      room?.release();
     }
-    for (const { value } of updates) (value as WasmMatrix).changed();
-    this.pool.word(CTL_FAULT, 0);
-    await this.execute(records);
-    if (this.pool.read(CTL_FAULT) !== 0) throw overflow(updates[this.pool.read(CTL_FAULT_AT)].value.name);
+    if (this.pool.read(CTL_FAULT) !== 0) throw overflow(updates[this.pool.read(CTL_FAULT_AT)]);
+  }
+
+  /** One step that walks its matrices as flat numbers. No barrier: a thread meets the same panels in all of them. */
+  private pointwise(records: Records, update: Exclude<MatrixUpdate, MuonUpdate>, number: number): void {
+    const own = (matrix: Matrix | undefined) => (matrix as WasmMatrix | undefined)?.descriptor ?? 0;
+    const { value, gradient } = update;
+    const by = f(update.factor);
+    const both = ({ beta, rest }: Rate) => [f(beta), f(rest)];
+    if (update.kind === "adamw") {
+      const { decay, m, v, root, eps, size } = update.scalars;
+      const numbers = [f(decay), ...both(m), ...both(v), f(root), f(eps), f(size), by];
+      const matrices = [value, gradient, update.m, update.v].map(own);
+      records.push(OPCODE.adamw, false, [...matrices, ...numbers, number]);
+    } else if (update.kind === "sgd") {
+      const { rate, decay, momentum, share, nesterov } = update.scalars;
+      const matrices = [value, gradient, update.momentum].map(own);
+      const numbers = [f(rate), f(decay), f(momentum), f(share), nesterov ? 1 : 0, by];
+      records.push(OPCODE.sgd, false, [...matrices, 0, ...numbers, number]);
+    } else {
+      const { rate, decay, direction, memory } = update.scalars;
+      const numbers = [f(rate), f(decay), ...both(direction), ...both(memory), by];
+      records.push(OPCODE.lion, false, [...[value, gradient, update.m].map(own), 0, ...numbers, number]);
+    }
   }
 
   /** Σ x² of each matrix; panels are added in order, so threads change nothing. */

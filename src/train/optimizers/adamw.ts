@@ -2,10 +2,10 @@ import { checkFields } from "../../errors.js";
 import type { AdamWScalars } from "../../kernels/optimize.js";
 import { adamw } from "../../kernels/reference/adamw.js";
 import { power, rateOf } from "./float32.js";
-import { type Grouping, optionsByParameter } from "./groups.js";
+import { bind, type Grouping } from "./groups.js";
 import { checkDecayRate, checkNonNegative, checkNumber, checkStep } from "./hyper.js";
 import { Optimizer, type Update } from "./optimizer.js";
-import { checkSameLength, type Parameter } from "./parameter.js";
+import { checkMatrices, checkSameLength, type Parameter } from "./parameter.js";
 
 const { fround } = Math;
 
@@ -52,7 +52,7 @@ export function adamwScalars(hyper: AdamWHyper): AdamWScalars {
 
 /**
  * One step of AdamW, in place: Loshchilov and Hutter 2019 in the form of `torch.optim.AdamW`. The formula with its
- * roundings, which `Device.adamw` has too, stands at `adamw` in src/kernels/reference/adamw.ts.
+ * roundings, which `Device.update` has too, stands at `adamw` in src/kernels/reference/adamw.ts.
  *
  * @param param values [n]
  * @param grad their gradient [n]
@@ -80,12 +80,25 @@ export class AdamW extends Optimizer {
    */
   constructor(
     parameters: readonly Parameter[],
-    { groups, ...options }: AdamWOptions & { readonly groups?: Grouping<AdamWOptions> } = {},
+    options: AdamWOptions & { readonly groups?: Grouping<AdamWOptions> } = {},
   ) {
-    fillAdamW("adamw", options);
-    const optionsOf = optionsByParameter("adamw", parameters, () => options, groups);
-    super("adamw", parameters, (parameter) => adamwUpdate("adamw", parameter, optionsOf(parameter)));
+    super("adamw", parameters, bindAdamW(parameters, options));
   }
+}
+
+/** @throws InputError as `AdamW` does */
+export function bindAdamW(
+  parameters: readonly Parameter[],
+  { groups, ...options }: AdamWOptions & { readonly groups?: Grouping<AdamWOptions> },
+): ReadonlyMap<string, Update> {
+  fillAdamW("adamw", options);
+  return bind(
+    "adamw",
+    parameters,
+    () => options,
+    groups,
+    (parameter, own) => adamwUpdate("adamw", parameter, own),
+  );
 }
 
 /** The update of one parameter, options checked. `what` names the optimizer in errors. */
@@ -96,6 +109,12 @@ export function adamwUpdate(what: string, parameter: Parameter, options: AdamWOp
     learningRateScale: hyper.learningRateScale,
     apply: (value, gradient, [m, v], learningRate, step) =>
       adamwStep(value, gradient, m, v, { ...hyper, learningRate, step }),
+    onDevice(value, gradient, states, learningRate, step, factor) {
+      checkMatrices(what, parameter, value, states, 2);
+      const [m, v] = states;
+      const scalars = adamwScalars({ ...hyper, learningRate, step });
+      return { kind: "adamw", value, gradient, m, v, scalars, factor };
+    },
   };
 }
 

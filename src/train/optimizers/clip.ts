@@ -1,6 +1,6 @@
 import { InputError } from "../../errors.js";
+import { sumOfSquares } from "../../kernels/reference/squares.js";
 import { checkNumber } from "./hyper.js";
-import { sumOfSquares } from "./norm.js";
 import { checkFinite, type Tensors } from "./parameter.js";
 
 /** Added to the norm, as PyTorch does, so that gradients of zeros are not divided by zero. */

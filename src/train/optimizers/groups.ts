@@ -1,5 +1,6 @@
 import { checkFields, InputError } from "../../errors.js";
-import type { Parameter } from "./parameter.js";
+import type { Update } from "./optimizer.js";
+import { checkParameters, type Parameter } from "./parameter.js";
 
 /** Parameters that differ from the rest in some options. */
 export interface Group<O> {
@@ -15,22 +16,26 @@ export interface Group<O> {
 export type Grouping<O> = readonly Group<O>[] | ((parameter: Parameter) => O | undefined);
 
 /**
- * The options of each parameter: the optimizer's (with `weightDecay` 0 for vectors: norms and biases), replaced by those
- * of its group. A field that is undefined counts as not given.
- * @throws InputError for a group with an unknown field or parameter, or a parameter in two groups
+ * Each parameter's update by name, with its options bound: the optimizer's (with `weightDecay` 0 for vectors: norms and
+ * biases), replaced by those of its group. A field that is undefined counts as not given.
+ * @throws InputError for parameters that do not fit, a group with an unknown field or parameter, a parameter in two groups, or
+ *   as `updateOf` does
  */
-export function optionsByParameter<O extends { readonly weightDecay?: number }>(
+export function bind<O extends { readonly weightDecay?: number }>(
   what: string,
   parameters: readonly Parameter[],
   base: (parameter: Parameter) => O,
   grouping: Grouping<O> = [],
-): (parameter: Parameter) => O {
+  updateOf: (parameter: Parameter, options: O) => Update,
+): ReadonlyMap<string, Update> {
+  checkParameters(what, parameters);
   const own = typeof grouping === "function" ? grouping : byName(what, parameters, grouping);
-  return (parameter) => ({
+  const optionsOf = (parameter: Parameter): O => ({
     ...given(base(parameter)),
     ...(parameter.kind === "vector" && { weightDecay: 0 }),
     ...given(own(parameter)),
   });
+  return new Map(parameters.map((parameter) => [parameter.name, updateOf(parameter, optionsOf(parameter))]));
 }
 
 function byName<O>(

@@ -1,10 +1,11 @@
 import { checkFields } from "../../errors.js";
-import { average } from "../../kernels/reference/adamw.js";
+import type { LionScalars } from "../../kernels/optimize.js";
+import { lion } from "../../kernels/reference/lion.js";
 import { rateOf } from "./float32.js";
-import { type Grouping, optionsByParameter } from "./groups.js";
-import { checkDecayRate, checkNonNegative } from "./hyper.js";
+import { bind, type Grouping } from "./groups.js";
+import { checkDecayRate, checkNonNegative, checkStep } from "./hyper.js";
 import { Optimizer, type Update } from "./optimizer.js";
-import { checkSameLength, type Parameter } from "./parameter.js";
+import { checkMatrices, checkSameLength, type Parameter } from "./parameter.js";
 
 const { fround } = Math;
 
@@ -28,13 +29,22 @@ export interface LionHyper {
   readonly weightDecay: number;
 }
 
+/** @throws InputError for a value out of its range */
+export function lionScalars(hyper: LionHyper): LionScalars {
+  const { learningRate, beta1, beta2, weightDecay } = hyper;
+  checkNonNegative("lion", "learningRate", learningRate);
+  checkLion("lion", hyper);
+  return {
+    rate: fround(learningRate),
+    decay: fround(1 - learningRate * weightDecay),
+    direction: rateOf(beta1),
+    memory: rateOf(beta2),
+  };
+}
+
 /**
- * One step of Lion, in place: algorithm 2 of Chen et al. 2023, "Symbolic discovery of optimization algorithms". Scalars
- * are computed in float64 and rounded to float32 once; every operation below is rounded to float32:
- *
- *     c ← average of m and g with β1         (see `average`)
- *     p ← (p · (1 − learningRate · weightDecay)) − (learningRate · sign(c))
- *     m ← average of m and g with β2
+ * One step of Lion, in place: algorithm 2 of Chen et al. 2023, "Symbolic discovery of optimization algorithms". The formula
+ * with its roundings, which `Device.update` has too, stands at `lion` in src/kernels/reference/lion.ts.
  *
  * @param param values [n]
  * @param grad their gradient [n]
@@ -43,16 +53,7 @@ export interface LionHyper {
  */
 export function lionStep(param: Float32Array, grad: Float32Array, m: Float32Array, hyper: LionHyper): void {
   checkSameLength("lionStep", { param, grad, m });
-  checkNonNegative("lion", "learningRate", hyper.learningRate);
-  checkLion("lion", hyper);
-  const decay = fround(1 - hyper.learningRate * hyper.weightDecay);
-  const rate = fround(hyper.learningRate);
-  const [direction, memory] = [rateOf(hyper.beta1), rateOf(hyper.beta2)];
-  for (let i = 0; i < param.length; i++) {
-    const sign = Math.sign(average(m[i], grad[i], direction));
-    param[i] = fround(fround(param[i] * decay) - rate * sign);
-    m[i] = average(m[i], grad[i], memory);
-  }
+  lion(param, grad, m, lionScalars(hyper));
 }
 
 /** Sign descent with momentum. State of a parameter: `m`. */
@@ -63,12 +64,19 @@ export class Lion extends Optimizer {
    */
   constructor(
     parameters: readonly Parameter[],
-    { groups, ...options }: LionOptions & { readonly groups?: Grouping<LionOptions> } = {},
+    options: LionOptions & { readonly groups?: Grouping<LionOptions> } = {},
   ) {
-    fillLion("lion", options);
-    const optionsOf = optionsByParameter("lion", parameters, () => options, groups);
-    super("lion", parameters, (parameter) => lionUpdate(parameter, optionsOf(parameter)));
+    super("lion", parameters, bindLion(parameters, options));
   }
+}
+
+/** @throws InputError as `Lion` does */
+export function bindLion(
+  parameters: readonly Parameter[],
+  { groups, ...options }: LionOptions & { readonly groups?: Grouping<LionOptions> },
+): ReadonlyMap<string, Update> {
+  fillLion("lion", options);
+  return bind("lion", parameters, () => options, groups, lionUpdate);
 }
 
 function lionUpdate(parameter: Parameter, options: LionOptions): Update {
@@ -77,6 +85,12 @@ function lionUpdate(parameter: Parameter, options: LionOptions): Update {
     states: ["m"],
     learningRateScale: hyper.learningRateScale,
     apply: (value, gradient, [m], learningRate) => lionStep(value, gradient, m, { ...hyper, learningRate }),
+    onDevice(value, gradient, states, learningRate, step, factor) {
+      checkMatrices("lion", parameter, value, states, 1);
+      checkStep("lion", step);
+      const scalars = lionScalars({ ...hyper, learningRate });
+      return { kind: "lion", value, gradient, m: states[0], scalars, factor };
+    },
   };
 }
 

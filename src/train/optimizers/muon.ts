@@ -1,12 +1,12 @@
 import { checkFields, InputError } from "../../errors.js";
-import { average } from "../../kernels/reference/adamw.js";
+import type { MuonScalars } from "../../kernels/optimize.js";
+import { muon } from "../../kernels/reference/muon.js";
 import { type AdamWOptions, adamwUpdate, fillAdamW } from "./adamw.js";
 import { rateOf } from "./float32.js";
-import { type Grouping, optionsByParameter } from "./groups.js";
-import { checkBoolean, checkDecayRate, checkNonNegative } from "./hyper.js";
-import { newtonSchulz } from "./newton-schulz.js";
+import { bind, type Grouping } from "./groups.js";
+import { checkBoolean, checkDecayRate, checkNonNegative, checkStep } from "./hyper.js";
 import { Optimizer, type Update } from "./optimizer.js";
-import { checkSameLength, type Parameter } from "./parameter.js";
+import { checkMatrices, checkSameLength, type Parameter } from "./parameter.js";
 
 const { fround } = Math;
 
@@ -41,13 +41,25 @@ export interface MuonHyper {
 }
 
 /**
+ * @param shape [rows, cols] of the matrix: rows are outputs, columns inputs
+ * @throws InputError for a value out of its range
+ */
+export function muonScalars(hyper: MuonHyper, [rows, cols]: readonly [number, number]): MuonScalars {
+  const { learningRate, weightDecay, momentum, nesterov, adjustLearningRate } = hyper;
+  checkNonNegative("muon", "learningRate", learningRate);
+  checkMuon("muon", hyper);
+  return {
+    rate: fround(learningRate * adjustment(adjustLearningRate, rows, cols)),
+    decay: fround(1 - learningRate * weightDecay),
+    momentum: rateOf(momentum),
+    nesterov,
+  };
+}
+
+/**
  * One step of Muon on a hidden matrix, in place, as `torch.optim.Muon` takes it, with its Newton–Schulz iteration in
- * float32 instead of bfloat16. Scalars are computed in float64 and rounded to float32 once; every operation below is
- * rounded to float32:
- *
- *     b ← average of b and g with momentum                    (see `average`)
- *     u ← newtonSchulz(nesterov: average of b and g with momentum; else b)
- *     p ← (p · (1 − learningRate · weightDecay)) − (adjusted learningRate · u)
+ * float32 instead of bfloat16. The formula with its roundings, which `Device.update` has too, stands at `muon` in
+ * src/kernels/reference/muon.ts.
  *
  * @param param values [rows, cols]
  * @param grad their gradient [rows, cols]
@@ -66,20 +78,19 @@ export function muonStep(
   const [rows, cols] = shape;
   if (rows * cols !== param.length)
     throw new InputError(`muonStep: param holds ${param.length} numbers; its shape is [${rows}, ${cols}]`);
-  checkNonNegative("muon", "learningRate", hyper.learningRate);
-  checkMuon("muon", hyper);
-  const momentum = rateOf(hyper.momentum);
-  for (let i = 0; i < buffer.length; i++) buffer[i] = average(buffer[i], grad[i], momentum);
-  const ahead = hyper.nesterov ? buffer.map((b, i) => average(b, grad[i], momentum)) : buffer;
-  const update = newtonSchulz(ahead, rows, cols);
-  const decay = fround(1 - hyper.learningRate * hyper.weightDecay);
-  const rate = fround(hyper.learningRate * adjustment(hyper.adjustLearningRate, rows, cols));
-  for (let i = 0; i < param.length; i++)
-    param[i] = fround(fround(param[i] * decay) - fround(rate * update[i]));
+  muon(param, grad, buffer, shape, muonScalars(hyper, shape));
 }
 
 function adjustment(kind: MuonAdjustment, rows: number, cols: number): number {
   return kind === "original" ? Math.sqrt(Math.max(1, rows / cols)) : 0.2 * Math.sqrt(Math.max(rows, cols));
+}
+
+/** Options of `Muon`, and those of the parameters that it leaves to AdamW. */
+export interface MuonWithAdamWOptions extends MuonOptions {
+  /** Options of all but hidden matrices. */
+  readonly adamw?: AdamWOptions;
+  /** Parameters with options of their own: Muon's for a matrix, AdamW's for others. */
+  readonly groups?: Grouping<MuonOptions | AdamWOptions>;
 }
 
 /**
@@ -87,41 +98,39 @@ function adjustment(kind: MuonAdjustment, rows: number, cols: number): number {
  * `momentum`; of another parameter: `m`, `v`.
  */
 export class Muon extends Optimizer {
-  /**
-   * @param options `adamw`: options of all but hidden matrices; `groups`: parameters with options of their own, Muon's
-   *   for a matrix and AdamW's for others
-   * @throws InputError for unknown options, values out of range, or parameters that do not fit
-   */
-  constructor(
-    parameters: readonly Parameter[],
-    {
-      adamw = {},
-      groups,
-      ...options
-    }: MuonOptions & {
-      readonly adamw?: AdamWOptions;
-      readonly groups?: Grouping<MuonOptions | AdamWOptions>;
-    } = {},
-  ) {
-    fillMuon("muon", options);
-    fillAdamW("muon, adamw", adamw);
-    const base = ({ kind }: Parameter) => (kind === "matrix" ? options : adamw);
-    const optionsOf = optionsByParameter<MuonOptions | AdamWOptions>("muon", parameters, base, groups);
-    super("muon", parameters, (parameter) =>
-      parameter.kind === "matrix"
-        ? muonUpdate(parameter, optionsOf(parameter))
-        : adamwUpdate("muon (adamw)", parameter, optionsOf(parameter)),
-    );
+  /** @throws InputError for unknown options, values out of range, or parameters that do not fit */
+  constructor(parameters: readonly Parameter[], options: MuonWithAdamWOptions = {}) {
+    super("muon", parameters, bindMuon(parameters, options));
   }
 }
 
-function muonUpdate({ name, shape }: Parameter, options: MuonOptions): Update {
-  const hyper = fillMuon(`muon, parameter "${name}"`, options);
+/** @throws InputError as `Muon` does */
+export function bindMuon(
+  parameters: readonly Parameter[],
+  { adamw = {}, groups, ...options }: MuonWithAdamWOptions,
+): ReadonlyMap<string, Update> {
+  fillMuon("muon", options);
+  fillAdamW("muon, adamw", adamw);
+  const base = ({ kind }: Parameter) => (kind === "matrix" ? options : adamw);
+  return bind<MuonOptions | AdamWOptions>("muon", parameters, base, groups, (parameter, own) =>
+    parameter.kind === "matrix" ? muonUpdate(parameter, own) : adamwUpdate("muon (adamw)", parameter, own),
+  );
+}
+
+function muonUpdate(parameter: Parameter, options: MuonOptions): Update {
+  const hyper = fillMuon(`muon, parameter "${parameter.name}"`, options);
+  const shape = parameter.shape as readonly [number, number]; // checkParameters has seen it
   return {
     states: ["momentum"],
     learningRateScale: hyper.learningRateScale,
     apply: (value, gradient, [buffer], learningRate) =>
-      muonStep(value, gradient, buffer, shape as readonly [number, number], { ...hyper, learningRate }),
+      muonStep(value, gradient, buffer, shape, { ...hyper, learningRate }),
+    onDevice(value, gradient, states, learningRate, step, factor) {
+      checkMatrices("muon", parameter, value, states, 1);
+      checkStep("muon", step);
+      const scalars = muonScalars({ ...hyper, learningRate }, shape);
+      return { kind: "muon", value, gradient, momentum: states[0], scalars, factor };
+    },
   };
 }
 

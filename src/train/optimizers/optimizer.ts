@@ -1,13 +1,8 @@
 import { checkFields, InputError } from "../../errors.js";
+import type { Matrix } from "../../kernels/device.js";
+import type { MatrixUpdate } from "../../kernels/optimize.js";
 import { checkNonNegative, must } from "./hyper.js";
-import {
-  checkFinite,
-  checkParameters,
-  checkTensors,
-  type Parameter,
-  sizeOf,
-  type Tensors,
-} from "./parameter.js";
+import { checkFinite, checkTensors, type Parameter, sizeOf, type Tensors } from "./parameter.js";
 
 export type OptimizerName = "adamw" | "sgd" | "lion" | "muon";
 
@@ -30,6 +25,23 @@ export interface Update {
     learningRate: number,
     step: number,
   ): void;
+  /**
+   * The same step for `Device.update`, of matrices where they stand: with the bits of `apply`.
+   * @param value the parameter's matrix [rows, cols]; a vector's is [1, length]
+   * @param states in the order of the names, of the value's shape; zeros before the first step
+   * @param learningRate already scaled
+   * @param step counts from 1
+   * @param factor multiplies the gradient first, rounded to float32; 1: nothing
+   * @throws InputError for a value of another shape, another number of states, or a rate or step out of range
+   */
+  onDevice(
+    value: Matrix,
+    gradient: Matrix,
+    states: readonly Matrix[],
+    learningRate: number,
+    step: number,
+    factor: number,
+  ): MatrixUpdate;
 }
 
 /** All that an optimizer remembers between steps. */
@@ -58,17 +70,16 @@ export abstract class Optimizer {
   private readonly slots: readonly Slot[];
   private taken = 0;
 
-  /** @throws InputError as `checkParameters` and `updateOf` do */
+  /** @param updates what each parameter is updated by, by name */
   protected constructor(
     /** Which optimizer it is; a state fits no other. */
     readonly name: OptimizerName,
     parameters: readonly Parameter[],
-    updateOf: (parameter: Parameter) => Update,
+    updates: ReadonlyMap<string, Update>,
   ) {
-    checkParameters(name, parameters);
     this.sizes = new Map(parameters.map((parameter) => [parameter.name, sizeOf(parameter)]));
     this.slots = parameters.map((parameter) => {
-      const update = updateOf(parameter);
+      const update = updates.get(parameter.name)!;
       return { parameter, update, states: update.states.map(() => new Float32Array(sizeOf(parameter))) };
     });
   }

@@ -1,4 +1,5 @@
 import { InputError } from "../../errors.js";
+import type { Matrix } from "../../kernels/device.js";
 
 /**
  * What a parameter is to an optimizer: `matrix`, a hidden layer's [outputs, inputs]; `vocabulary`, an embedding or a
@@ -84,6 +85,23 @@ export function checkSameLength(what: string, arrays: Readonly<Record<string, Fl
       throw new InputError(
         `${what}: ${name} holds ${array.length} numbers; expected ${length}, as ${first} does`,
       );
+}
+
+/** @throws InputError unless `value` has the parameter's shape and there are `count` states */
+export function checkMatrices(
+  what: string,
+  { name, shape }: Parameter,
+  value: Matrix,
+  states: readonly Matrix[],
+  count: number,
+): void {
+  const [rows, cols] = shape.length === 1 ? [1, shape[0]] : shape;
+  if (value.rows !== rows || value.cols !== cols)
+    throw new InputError(
+      `${what}: "${name}": expected a matrix [${rows}, ${cols}], got [${value.rows}, ${value.cols}]`,
+    );
+  if (states.length !== count)
+    throw new InputError(`${what}: "${name}": expected ${count} states, got ${states.length}`);
 }
 
 function typeName(value: unknown): string {

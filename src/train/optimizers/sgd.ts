@@ -1,8 +1,10 @@
 import { checkFields, InputError } from "../../errors.js";
-import { type Grouping, optionsByParameter } from "./groups.js";
+import type { SgdScalars } from "../../kernels/optimize.js";
+import { sgd } from "../../kernels/reference/sgd.js";
+import { bind, type Grouping } from "./groups.js";
 import { checkBoolean, checkDecayRate, checkNonNegative, checkNumber, checkStep } from "./hyper.js";
 import { Optimizer, type Update } from "./optimizer.js";
-import { checkSameLength, type Parameter } from "./parameter.js";
+import { checkMatrices, checkSameLength, type Parameter } from "./parameter.js";
 
 const { fround } = Math;
 
@@ -31,14 +33,23 @@ export interface SgdHyper {
   readonly step: number;
 }
 
+/** @throws InputError for a value out of its range */
+export function sgdScalars(hyper: SgdHyper): SgdScalars {
+  checkNonNegative("sgd", "learningRate", hyper.learningRate);
+  checkSgd("sgd", hyper);
+  checkStep("sgd", hyper.step);
+  return {
+    rate: fround(hyper.learningRate),
+    decay: fround(hyper.weightDecay),
+    momentum: fround(hyper.momentum),
+    share: fround(hyper.step === 1 ? 1 : 1 - hyper.dampening),
+    nesterov: hyper.nesterov,
+  };
+}
+
 /**
- * One step of stochastic gradient descent, in place, as `torch.optim.SGD` takes it. Scalars are computed in float64 and
- * rounded to float32 once; every operation below is rounded to float32, in the order of the brackets:
- *
- *     d ← g + (weightDecay · p)
- *     b ← (momentum · b) + ((1 − dampening) · d)      with momentum; the first step has no dampening
- *     d ← nesterov: d + (momentum · b); else b
- *     p ← p − (learningRate · d)
+ * One step of stochastic gradient descent, in place, as `torch.optim.SGD` takes it. The formula with its roundings, which
+ * `Device.update` has too, stands at `sgd` in src/kernels/reference/sgd.ts; the first step has no dampening.
  *
  * @param param values [n]
  * @param grad their gradient [n]
@@ -52,25 +63,12 @@ export function sgdStep(
   hyper: SgdHyper,
 ): void {
   checkSameLength("sgdStep", { param, grad, ...(buffer && { buffer }) });
-  checkNonNegative("sgd", "learningRate", hyper.learningRate);
-  checkSgd("sgd", hyper);
-  checkStep("sgd", hyper.step);
+  const scalars = sgdScalars(hyper);
   if (hyper.momentum > 0 !== (buffer !== undefined))
     throw new InputError(
       `sgdStep: momentum ${hyper.momentum} ${buffer ? "keeps no buffer; pass undefined" : "needs a buffer as long as param"}`,
     );
-  const rate = fround(hyper.learningRate);
-  const decay = fround(hyper.weightDecay);
-  const momentum = fround(hyper.momentum);
-  const share = fround(hyper.step === 1 ? 1 : 1 - hyper.dampening);
-  for (let i = 0; i < param.length; i++) {
-    let d = fround(grad[i] + fround(decay * param[i]));
-    if (buffer) {
-      buffer[i] = fround(fround(momentum * buffer[i]) + fround(share * d));
-      d = hyper.nesterov ? fround(d + fround(momentum * buffer[i])) : buffer[i];
-    }
-    param[i] = fround(param[i] - fround(rate * d));
-  }
+  sgd(param, grad, buffer, scalars);
 }
 
 /** Stochastic gradient descent. State of a parameter: `momentum` where it has momentum, else none. */
@@ -81,21 +79,35 @@ export class Sgd extends Optimizer {
    */
   constructor(
     parameters: readonly Parameter[],
-    { groups, ...options }: SgdOptions & { readonly groups?: Grouping<SgdOptions> } = {},
+    options: SgdOptions & { readonly groups?: Grouping<SgdOptions> } = {},
   ) {
-    fillSgd("sgd", options);
-    const optionsOf = optionsByParameter("sgd", parameters, () => options, groups);
-    super("sgd", parameters, (parameter) => sgdUpdate(parameter, optionsOf(parameter)));
+    super("sgd", parameters, bindSgd(parameters, options));
   }
+}
+
+/** @throws InputError as `Sgd` does */
+export function bindSgd(
+  parameters: readonly Parameter[],
+  { groups, ...options }: SgdOptions & { readonly groups?: Grouping<SgdOptions> },
+): ReadonlyMap<string, Update> {
+  fillSgd("sgd", options);
+  return bind("sgd", parameters, () => options, groups, sgdUpdate);
 }
 
 function sgdUpdate(parameter: Parameter, options: SgdOptions): Update {
   const hyper = fillSgd(`sgd, parameter "${parameter.name}"`, options);
+  const names = hyper.momentum > 0 ? ["momentum"] : [];
   return {
-    states: hyper.momentum > 0 ? ["momentum"] : [],
+    states: names,
     learningRateScale: hyper.learningRateScale,
     apply: (value, gradient, [buffer], learningRate, step) =>
       sgdStep(value, gradient, buffer, { ...hyper, learningRate, step }),
+    onDevice(value, gradient, states, learningRate, step, factor) {
+      checkMatrices("sgd", parameter, value, states, names.length);
+      const [momentum] = states;
+      const scalars = sgdScalars({ ...hyper, learningRate, step });
+      return { kind: "sgd", value, gradient, ...(momentum && { momentum }), scalars, factor };
+    },
   };
 }
 

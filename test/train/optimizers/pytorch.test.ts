@@ -1,10 +1,10 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
+import { newtonSchulz } from "../../../src/kernels/reference/newton-schulz.js";
 import { AdamW } from "../../../src/train/optimizers/adamw.js";
 import { clipByGlobalNorm } from "../../../src/train/optimizers/clip.js";
 import { Lion } from "../../../src/train/optimizers/lion.js";
 import { Muon } from "../../../src/train/optimizers/muon.js";
-import { newtonSchulz } from "../../../src/train/optimizers/newton-schulz.js";
 import type { Optimizer } from "../../../src/train/optimizers/optimizer.js";
 import type { Parameter } from "../../../src/train/optimizers/parameter.js";
 import { Sgd } from "../../../src/train/optimizers/sgd.js";

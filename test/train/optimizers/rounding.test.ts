@@ -1,12 +1,12 @@
 import { describe, expect, it } from "vitest";
-import { average } from "../../../src/kernels/reference/adamw.js";
+import { average } from "../../../src/kernels/reference/average.js";
+import { newtonSchulz } from "../../../src/kernels/reference/newton-schulz.js";
+import { sumOfSquares } from "../../../src/kernels/reference/squares.js";
 import { AdamW, adamwStep } from "../../../src/train/optimizers/adamw.js";
 import { clipByGlobalNorm } from "../../../src/train/optimizers/clip.js";
 import { power, rateOf } from "../../../src/train/optimizers/float32.js";
 import { lionStep } from "../../../src/train/optimizers/lion.js";
 import { muonStep } from "../../../src/train/optimizers/muon.js";
-import { newtonSchulz } from "../../../src/train/optimizers/newton-schulz.js";
-import { sumOfSquares } from "../../../src/train/optimizers/norm.js";
 import { sgdStep } from "../../../src/train/optimizers/sgd.js";
 import { floats } from "../../kernels/random.js";
 

@@ -58,6 +58,14 @@ export const OP_CLEAR: i32 = 31;
 export const OP_ATTENTION_GRADIENT: i32 = 32;
 export const OP_ADAMW: i32 = 33;
 export const OP_SQUARES: i32 = 34;
+export const OP_SGD: i32 = 35;
+export const OP_LION: i32 = 36;
+export const OP_MUON_MOMENTUM: i32 = 37;
+export const OP_MUON_SQUARES: i32 = 38;
+export const OP_MUON_SCALE: i32 = 39;
+export const OP_MUON_GRAM: i32 = 40;
+export const OP_MUON_APPLY: i32 = 41;
+export const OP_MUON_STEP: i32 = 42;
 
 /** Matrix descriptor: 8 words. */
 export const MAT_FORMAT: usize = 0;

@@ -3,6 +3,7 @@ import {
   MAT_COLS, MAT_DATA, MAT_FORMAT, MAT_PANEL, MAT_ROWS, OP_ACT, OP_ADD, OP_ATTENTION, OP_COPY, OP_EMBED, OP_GATE, OP_HEAD, OP_INPUT_GRADIENT,
   OP_LOSS_FOLD, OP_LOSS_GRADIENT, OP_LOSS_LOGITS, OP_TRANSPOSE, OP_WEIGHT_GRADIENT,
   OP_NORM_MOMENTS, OP_NORM_VECTORS, OP_NORM_INPUT, OP_ACT_GRADIENT, OP_SCATTER, OP_CLEAR, OP_ATTENTION_GRADIENT, OP_ADAMW, OP_SQUARES,
+  OP_SGD, OP_LION, OP_MUON_MOMENTUM, OP_MUON_SQUARES, OP_MUON_SCALE, OP_MUON_GRAM, OP_MUON_APPLY, OP_MUON_STEP,
   OP_MATMUL, OP_NORM, OP_PACK, OP_POSITIONS, OP_QUANT, OP_RESCORE, OP_ROPE, OP_SCALE, OP_SCREEN, OP_SCREEN_BUILD,
   OP_STORE, OP_TARGETS, RECORD, aborted, pointer, quantBytes, real, scratchOf, share, word,
 } from "./abi";
@@ -10,7 +11,8 @@ import { actGradient, attentionGradient, clear, normInput, normMoments, normVect
 import { attendPair, headBytes, storeHead } from "./attention";
 import { head, targets } from "./head";
 import { lossFold, lossGradient, lossLogits } from "./loss";
-import { adamw, squares } from "./optimize";
+import { muonApply, muonGram, muonMomentum, muonScale, muonSquares, muonStep } from "./muon";
+import { adamw, lion, sgd, squares } from "./optimize";
 import { packPanel } from "./pack";
 import { inputGradient, transpose, weightGradient } from "./products";
 import { matmul } from "./panels";
@@ -102,6 +104,14 @@ function step(op: usize, code: i32, tid: i32, nt: i32, N: i32): void {
   if (code == OP_ATTENTION_GRADIENT) return attentionGradient(op, tid, nt);
   if (code == OP_ADAMW) return adamw(op, tid, nt);
   if (code == OP_SQUARES) return squares(op, tid, nt);
+  if (code == OP_SGD) return sgd(op, tid, nt);
+  if (code == OP_LION) return lion(op, tid, nt);
+  if (code == OP_MUON_MOMENTUM) return muonMomentum(op, tid, nt);
+  if (code == OP_MUON_SQUARES) return muonSquares(op, tid, nt);
+  if (code == OP_MUON_SCALE) return muonScale(op, tid, nt);
+  if (code == OP_MUON_GRAM) return muonGram(op, tid, nt);
+  if (code == OP_MUON_APPLY) return muonApply(op, tid, nt);
+  if (code == OP_MUON_STEP) return muonStep(op, tid, nt);
   for (let n = share(N, tid, nt); n < share(N, tid + 1, nt); n++) {
     const r = <usize>n;
     if (code == OP_NORM)

@@ -19,7 +19,7 @@ export function transpose(op: usize, tid: i32, nt: i32): void {
 }
 /** Four rows of four to four columns of four, `stride` bytes apart. */
 @inline
-function turn4(a: v128, b: v128, c: v128, d: v128, to: usize, stride: usize): void {
+export function turn4(a: v128, b: v128, c: v128, d: v128, to: usize, stride: usize): void {
   const ab = v128.shuffle<i32>(a, b, 0, 4, 1, 5), cd = v128.shuffle<i32>(c, d, 0, 4, 1, 5);
   const ef = v128.shuffle<i32>(a, b, 2, 6, 3, 7), gh = v128.shuffle<i32>(c, d, 2, 6, 3, 7);
   v128.store(to, v128.shuffle<i32>(ab, cd, 0, 1, 4, 5));
@@ -37,21 +37,29 @@ const SLICE: i32 = 256;
  */
 export function weightGradient(op: usize, tid: i32, nt: i32): void {
   const mat = pointer(op, 2), K = mat ? word(mat, 3) : 0, O = word(op, 5), panels = (O + 15) >> 4, stride = pointer(op, 4);
-  const packed = scratchOf(tid), last = partialOf(packed);
   for (let panel = share(panels, tid, nt); panel < share(panels, tid + 1, nt); panel++)
-    for (let n0 = 0; n0 < word(op, 10); n0 += SLICE) {
-      if (aborted()) return;
-      const rows = min(SLICE, word(op, 10) - n0);
-      packColumns(pointer(op, 8) + <usize>n0 * pointer(op, 9) + (<usize>panel << 6), pointer(op, 9), rows, min(16, O - (panel << 4)), packed);
-      if (pointer(op, 6)) sumColumns(packed, rows, pointer(op, 6) + (<usize>panel << 6));
-      let out = mat ? <usize>load<u32>(mat + MAT_DATA) + <usize>panel * <usize>load<u32>(mat + MAT_PANEL) : 0, x = pointer(op, 3) + (<usize>n0 << 2);
-      for (let k = 0; k + 2 <= K; k += 2, out += 128, x += stride << 1) floatTile(packed, x, x + stride, rows, out);
-      if (K & 1) {
-        memory.copy(last, out, 64);
-        floatTile(packed, x, x, rows, last);
-        memory.copy(out, last, 64);
-      }
+    addColumns(
+      pointer(op, 8) + (<usize>panel << 6), pointer(op, 9), word(op, 10), min(16, O - (panel << 4)), pointer(op, 3), stride, K,
+      mat ? <usize>load<u32>(mat + MAT_DATA) + <usize>panel * <usize>load<u32>(mat + MAT_PANEL) : 0,
+      pointer(op, 6) ? pointer(op, 6) + (<usize>panel << 6) : 0, scratchOf(tid),
+    );
+}
+/** out [K][16] += x [K][rows] · columns [rows][16], of which `cols` are there; sums [16], where wanted, += Σ columns. */
+export function addColumns(columns: usize, columnStride: usize, rows: i32, cols: i32, x: usize, stride: usize, K: i32, out: usize, sums: usize, packed: usize): void {
+  const last = partialOf(packed);
+  for (let n0 = 0; n0 < rows; n0 += SLICE) {
+    if (aborted()) return;
+    const n = min(SLICE, rows - n0);
+    packColumns(columns + <usize>n0 * columnStride, columnStride, n, cols, packed);
+    if (sums) sumColumns(packed, n, sums);
+    let to = out, from = x + (<usize>n0 << 2);
+    for (let k = 0; k + 2 <= K; k += 2, to += 128, from += stride << 1) floatTile(packed, from, from + stride, n, to);
+    if (K & 1) {
+      memory.copy(last, to, 64);
+      floatTile(packed, from, from, n, last);
+      memory.copy(to, last, 64);
     }
+  }
 }
 /** 16 columns of rows to [rows][16]; zeros past `cols`, where another matrix's columns may stand. */
 function packColumns(from: usize, stride: usize, rows: i32, cols: i32, to: usize): void {

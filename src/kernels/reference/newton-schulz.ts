@@ -1,12 +1,13 @@
-import { sumOfSquares } from "./norm.js";
+import { sumOfSquares } from "./squares.js";
 
 const { fround } = Math;
 
 /** Keller Jordan's coefficients (https://kellerjordan.github.io/posts/muon/): the steepest at 0, not convergent to 1. */
-const [A, B, C] = [3.4445, -4.775, 2.0315].map(fround);
-const ITERATIONS = 5;
+export const COEFFICIENTS: readonly number[] = [3.4445, -4.775, 2.0315].map(fround);
+const [A, B, C] = COEFFICIENTS;
+export const ITERATIONS = 5;
 /** A norm below this is taken for it, so that a matrix of zeros stays zeros. */
-const LEAST_NORM = fround(1e-7);
+export const LEAST_NORM = fround(1e-7);
 
 /**
  * A matrix with the singular vectors of `matrix` and singular values of about 0.7 to 1.2, by five Newton–Schulz

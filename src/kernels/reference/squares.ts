@@ -1,5 +1,5 @@
 /** Numbers of one partial sum: a thread takes whole chunks. Part of the contract, as the lanes are: they decide bits. */
-const CHUNK = 4096;
+export const CHUNK = 4096;
 
 /**
  * Σ x² in float64, where the square of a float32 is exact. The order is one that two SIMD registers of two float64 and
