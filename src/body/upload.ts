@@ -1,5 +1,6 @@
 import type { Device, Matrix, MatrixSource } from "../kernels/device.js";
-import type { BodySpec, LayerSpec, LinearSpec } from "./spec.js";
+import { float32Source } from "../model/formats/sources.js";
+import type { BodySpec, LayerSpec, LinearSpec, ModelSpec } from "./spec.js";
 
 /** Options of `uploadBody`. */
 export interface UploadOptions {
@@ -43,6 +44,22 @@ export async function uploadBody(
     throw error;
   }
   return replaceMatrices(spec, (source) => placed.get(source)!);
+}
+
+/** The same model with its matrices read as float32: what training changes. */
+export function widenSpec(spec: ModelSpec): ModelSpec {
+  const wide = new Map<MatrixSource, MatrixSource>();
+  const place = (source: MatrixSource) => {
+    if (!wide.has(source)) wide.set(source, float32Source(source));
+    return wide.get(source)!;
+  };
+  const { embedding, head, body } = spec;
+  return {
+    ...spec,
+    body: replaceMatrices(body, place),
+    embedding: { ...embedding, table: place(embedding.table) },
+    head: { ...head, weight: head.weight && place(head.weight) },
+  };
 }
 
 /** The same body with each matrix replaced by `place(matrix)`. */

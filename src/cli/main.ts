@@ -6,6 +6,7 @@ import { infoCommand } from "./commands/info.js";
 import { nextCommand } from "./commands/next.js";
 import { scoreCommand } from "./commands/score.js";
 import { tokenizeCommand } from "./commands/tokenize.js";
+import { trainCommand } from "./commands/train.js";
 import { describeFailure, exitCodes, exitHelp, interruptible, oneLine, quietPipes } from "./exit.js";
 
 function version(): string {
@@ -25,8 +26,8 @@ Example:
   lmhead next "The cat sat on the" --model SmolLM2-135M-Instruct.Q4_1.gguf`,
     )
     .addHelpText("afterAll", `\n${exitHelp}`);
-  for (const command of [nextCommand, generateCommand, scoreCommand, tokenizeCommand, infoCommand])
-    program.addCommand(command(signal));
+  const commands = [nextCommand, generateCommand, scoreCommand, tokenizeCommand, infoCommand, trainCommand];
+  for (const command of commands) program.addCommand(command(signal));
   for (const command of [program, ...program.commands])
     command.exitOverride().configureOutput({ outputError: () => {}, writeErr: () => {} });
   return program;

@@ -95,6 +95,7 @@ export interface SamplingFlags {
   readonly topP?: number;
   readonly minP?: number;
   readonly repetitionPenalty?: number;
+  readonly suppressTokens?: number[];
 }
 
 export interface SeedFlag {
@@ -103,6 +104,13 @@ export interface SeedFlag {
 
 const option = <T>(flags: string, description: string, parse: (text: string, before?: T) => T): Option =>
   new Option(flags, description).argParser<T>(parse);
+
+export const threadsOption = (): Option =>
+  option(
+    "--threads <n>",
+    "threads (default: one for each core, at most 8)",
+    wholeNumber("--threads", { min: 1, max: 64 }),
+  );
 
 export const modelOption = (): Option =>
   new Option("-m, --model <path>", "the model: a Hugging Face folder or a .gguf file");
@@ -118,13 +126,7 @@ export function addModelOptions(command: Command): Command {
         oneOf("--device", ["auto", "wasm", "reference"]),
       ),
     )
-    .addOption(
-      option(
-        "--threads <n>",
-        "threads (default: one for each core, at most 8)",
-        wholeNumber("--threads", { min: 1, max: 64 }),
-      ),
-    )
+    .addOption(threadsOption())
     .addOption(
       option(
         "--padded <how>",
@@ -139,7 +141,7 @@ export const idsOption = (): Option =>
 
 export const jsonOption = (): Option => new Option("--json", "print JSON instead");
 
-/** Adds --temperature, --top-k, --top-p, --min-p and --repetition-penalty. */
+/** Adds --temperature, --top-k, --top-p, --min-p, --repetition-penalty and --suppress-tokens. */
 export function addSamplingOptions(command: Command): Command {
   return command
     .addOption(
@@ -176,6 +178,13 @@ export function addSamplingOptions(command: Command): Command {
         "divide the positive logits of tokens seen before by R, multiply the negative; 1 leaves them",
         decimal("--repetition-penalty", { min: 0, above: true }),
       ),
+    )
+    .addOption(
+      option(
+        "--suppress-tokens <ids>",
+        'token ids that are never chosen, "1 2 3"',
+        idList("--suppress-tokens"),
+      ),
     );
 }
 
@@ -188,8 +197,8 @@ export const seedOption = (): Option =>
 
 /** The sampling flags that were given, and only those. */
 export function samplingOf(flags: SamplingFlags): SamplingFlags {
-  const { temperature, topK, topP, minP, repetitionPenalty } = flags;
-  const given = { temperature, topK, topP, minP, repetitionPenalty };
+  const { temperature, topK, topP, minP, repetitionPenalty, suppressTokens } = flags;
+  const given = { temperature, topK, topP, minP, repetitionPenalty, suppressTokens };
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }
 

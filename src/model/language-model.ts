@@ -44,7 +44,8 @@ export class LanguageModel {
   readonly eosIds: readonly number[];
   /** Milliseconds that loading took. */
   readonly loadMs: number;
-  private readonly runner: Runner;
+  /** Runs ids through embedding and body; `generate` and its kin are made of it. */
+  readonly runner: Runner;
   private readonly parts: ModelParts;
   private closed: Promise<void> | undefined;
 

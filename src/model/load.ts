@@ -1,4 +1,4 @@
-import { bodyMatrices, uploadBody } from "../body/upload.js";
+import { bodyMatrices, uploadBody, widenSpec } from "../body/upload.js";
 import { checkFields, InputError, throwIfAborted } from "../errors.js";
 import { LinearHead } from "../head/linear.js";
 import type { Device, Matrix } from "../kernels/device.js";
@@ -36,23 +36,37 @@ export interface ModelParts extends Pick<OpenModel, "name" | "generation" | "tok
 export async function loadModel(files: ModelFiles, options: LoadOptions): Promise<ModelParts> {
   checkOptions(options);
   const start = performance.now();
-  const { signal } = options;
-  throwIfAborted(signal);
+  throwIfAborted(options.signal);
   options.onProgress?.({ stage: "open", done: 0, total: 0 });
-  const model = await openModel(files);
+  const parts = await placeModel(await openModel(files), options);
+  return { ...parts, loadMs: performance.now() - start };
+}
+
+/**
+ * Copies an open model's weights onto a device and closes its checkpoint.
+ * @param untie embedding and head stay two matrices although their numbers are equal, so that one can change alone
+ * @throws InputError, AbortError
+ */
+export async function placeModel(opened: OpenModel, options: LoadOptions, untie = false): Promise<ModelParts> {
+  const start = performance.now();
+  const { signal } = options;
+  const model = options.weights === "float32" ? { ...opened, spec: widenSpec(opened.spec) } : opened;
   const given = typeof options.device === "object" ? options.device : undefined;
-  let opened: Device | undefined;
+  let own: Device | undefined;
   try {
-    if (!given) opened = await openOwn(options);
-    const device = (given ?? opened)!;
+    if (!given) own = await openOwn(options);
+    const device = (given ?? own)!;
     const { spec, tokenizer } = model;
     const { embedding, head } = spec;
-    const tying = await findTying(
-      { name: embedding.name, source: embedding.table },
-      head.weight && { name: head.name!, source: head.weight },
-      head.names,
-      signal,
-    );
+    const tying =
+      untie && head.weight
+        ? { tied: false, how: `${embedding.name} and ${head.name} are kept apart` }
+        : await findTying(
+            { name: embedding.name, source: embedding.table },
+            head.weight && { name: head.name!, source: head.weight },
+            head.names,
+            signal,
+          );
     const padding = findPadding(embedding.table.rows, tokenizer?.vocabSize, options.padded === "keep");
     const { vocab, body } = await upload(model, device, tying, padding, options);
     const runner = new Runner(device, body, new Embedding(vocab.embedding, embedding.scale));
@@ -63,7 +77,6 @@ export async function loadModel(files: ModelFiles, options: LoadOptions): Promis
       scale: head.scale,
       softcap: head.softcap,
     });
-    const loadMs = performance.now() - start;
     return {
       name: model.name,
       generation: model.generation,
@@ -73,10 +86,10 @@ export async function loadModel(files: ModelFiles, options: LoadOptions): Promis
       runner,
       head: linear,
       facts: facts(model, tying, padding, countParameters(spec, tying.tied), linear.formula),
-      loadMs,
+      loadMs: performance.now() - start,
     };
   } catch (error) {
-    await opened?.close();
+    await own?.close();
     throw error;
   } finally {
     await model.checkpoint.close();
@@ -84,10 +97,12 @@ export async function loadModel(files: ModelFiles, options: LoadOptions): Promis
 }
 
 function checkOptions(options: LoadOptions): void {
-  checkFields("load", options, ["device", "threads", "padded", "signal", "onProgress"]);
-  const { padded = "mask", device, threads } = options;
+  checkFields("load", options, ["device", "threads", "padded", "weights", "signal", "onProgress"]);
+  const { padded = "mask", weights = "stored", device, threads } = options;
   if (padded !== "mask" && padded !== "keep")
     throw new InputError(`padded: expected mask or keep, got ${JSON.stringify(padded)}`);
+  if (weights !== "stored" && weights !== "float32")
+    throw new InputError(`weights: expected stored or float32, got ${JSON.stringify(weights)}`);
   if (typeof device === "object" && threads !== undefined)
     throw new InputError("threads: an open device was given, whose threads are running; give one of the two");
 }

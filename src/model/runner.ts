@@ -33,15 +33,15 @@ export interface Fed {
 
 /** Runs embedding and body: ids of any number of sequences, of any lengths, to hidden states. */
 export class Runner {
-  /** The program that generation and scoring run: no layer is captured. */
-  private readonly plain: Program;
+  /** Ids in, `bodyBuffers.hidden` out: what generation, scoring and training run; no layer is captured. */
+  readonly program: Program;
 
   constructor(
     readonly device: Device,
     readonly body: BodySpec<Matrix>,
     readonly embedding: Embedding,
   ) {
-    this.plain = bodyProgram(body, { embed: embedding.op });
+    this.program = bodyProgram(body, { embed: embedding.op });
   }
 
   /** Length of a hidden state (D). */
@@ -55,7 +55,7 @@ export class Runner {
 
   /** An empty cache for one sequence. */
   cache(): KvCache {
-    return this.device.cache(this.plain);
+    return this.device.cache(this.program);
   }
 
   /**
@@ -68,7 +68,7 @@ export class Runner {
     for (const feed of feeds) this.check(feed);
     const D = this.dim;
     const program =
-      layers.length > 0 ? bodyProgram(this.body, { embed: this.embedding.op, layers }) : this.plain;
+      layers.length > 0 ? bodyProgram(this.body, { embed: this.embedding.op, layers }) : this.program;
     const results = feeds.map(({ ids }) => ({
       hidden: new Float32Array((rows === "all" ? ids.length : 1) * D),
       layers: new Map(layers.map((layer) => [layer, new Float32Array(ids.length * D)])),

@@ -18,6 +18,8 @@ export interface LoadOptions {
   readonly threads?: number;
   /** Rows beyond the tokenizer's largest id: "mask" (default) or "keep" as the checkpoint has them. */
   readonly padded?: "mask" | "keep";
+  /** "stored" (default): the weights in the file's own format; "float32": widened, as training needs them. */
+  readonly weights?: "stored" | "float32";
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: Progress) => void;
 }

@@ -112,11 +112,17 @@ export class Batches {
     return (step * this.options.size) / this.sequences;
   }
 
-  /** Every sequence once, in the corpus's order, as validation needs it; the last batch may have fewer than `size`. */
-  async *inOrder(): AsyncGenerator<Batch> {
-    for (let first = 0; first < this.sequences; first += this.options.size) {
-      const count = Math.min(this.options.size, this.sequences - first);
-      yield await this.gather(Array.from({ length: count }, (_, i) => first + i));
+  /**
+   * Every sequence once, in the corpus's order, as validation needs it; the last batch may have fewer than `size`.
+   * @param batches at most so many, of sequences spread evenly over the corpus; default: all
+   */
+  async *inOrder(batches = Infinity): AsyncGenerator<Batch> {
+    const { size } = this.options;
+    const wanted = Math.min(this.sequences, batches * size);
+    for (let first = 0; first < wanted; first += size) {
+      const count = Math.min(size, wanted - first);
+      const place = (_: unknown, i: number) => Math.floor(((first + i) * this.sequences) / wanted);
+      yield await this.gather(Array.from({ length: count }, place));
     }
   }
 

@@ -51,7 +51,14 @@ export function splitIds(source: IdSource, options: SplitOptions = {}): DataSpli
 }
 
 function splitMany({ documents }: IdSource, validation: number, seed: number): DataSplit {
-  const count = documents.length - 1;
+  const spans: { training: Span[]; validation: Span[] } = { training: [], validation: [] };
+  for (const [i, held] of heldDocuments(documents.length - 1, validation, seed).entries())
+    append(spans[held ? "validation" : "training"], documents[i], documents[i + 1]);
+  return spans;
+}
+
+/** Which of two or more documents `splitIds` sets aside. */
+export function heldDocuments(count: number, validation: number, seed: number): boolean[] {
   const draws = Float64Array.from({ length: count }, (_, i) => uniform(seed, STREAM, i));
   // The extremes are there for corpora so small that the draws all fall on one side.
   let least = 0;
@@ -60,12 +67,7 @@ function splitMany({ documents }: IdSource, validation: number, seed: number): D
     if (draws[i] < draws[least]) least = i;
     if (draws[i] >= draws[most]) most = i;
   }
-  const spans: { training: Span[]; validation: Span[] } = { training: [], validation: [] };
-  for (let i = 0; i < count; i++) {
-    const held = i === least || (i !== most && draws[i] < validation);
-    append(spans[held ? "validation" : "training"], documents[i], documents[i + 1]);
-  }
-  return spans;
+  return Array.from(draws, (draw, i) => i === least || (i !== most && draw < validation));
 }
 
 /** Spans that touch become one. */

@@ -33,8 +33,13 @@ export function clipByGlobalNorm(gradients: Tensors, maxNorm: number): number {
     sum += squares;
   }
   const norm = Math.sqrt(sum);
-  const factor = Math.fround(maxNorm / (norm + EPS));
+  const factor = clipFactor(norm, maxNorm);
   if (factor < 1)
     for (const [, gradient] of named) for (let i = 0; i < gradient.length; i++) gradient[i] *= factor;
   return norm;
+}
+
+/** What gradients of this global norm are multiplied by: the float32 maxNorm / (norm + 1e-6), at most 1. */
+export function clipFactor(norm: number, maxNorm: number): number {
+  return Math.min(1, Math.fround(maxNorm / (norm + EPS)));
 }

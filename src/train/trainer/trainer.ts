@@ -1,0 +1,238 @@
+import { bodyBuffers } from "../../body/transformer.js";
+import { checkFields, InputError } from "../../errors.js";
+import type { Matrix } from "../../kernels/device.js";
+import type { Program } from "../../kernels/op.js";
+import { sumOfSquares } from "../../kernels/reference/squares.js";
+import type { Gradients, Tape } from "../../kernels/tape.js";
+import type { LanguageModel } from "../../model/language-model.js";
+import { crossEntropy } from "../cross-entropy.js";
+import type { Batch } from "../data/batches.js";
+import { clipFactor } from "../optimizers/clip.js";
+import type { OptimizerState } from "../optimizers/optimizer.js";
+import { type OptimizerOptions, updatesOf } from "../optimizers/updates.js";
+import { type ModelParameter, modelParameters } from "./parameters.js";
+import { Slot, type StateTensor } from "./slot.js";
+
+/** Options of `Trainer.create`. */
+export interface TrainerOptions {
+  /** How parameters change. Default AdamW as PyTorch has it. */
+  readonly optimizer?: OptimizerOptions;
+  /** Gradients are scaled so that their global norm is at most this; above 0. Default Infinity: they are only measured. */
+  readonly maxNorm?: number;
+  /** As in `crossEntropy`; both change the loss that is reported. Default 0. */
+  readonly labelSmoothing?: number;
+  readonly zLoss?: number;
+  /** "nothing" (default), or "body": embedding and body stay as they are, and the head alone learns. */
+  readonly freeze?: "nothing" | "body";
+}
+
+/** What one step gives. */
+export interface TrainStep {
+  /** Mean loss of the predicted tokens, in nats, before the step's change. */
+  readonly loss: number;
+  /** Global L2 norm of the gradients before clipping. */
+  readonly gradientNorm: number;
+  /** Tokens predicted. */
+  readonly predicted: number;
+}
+
+/** Sum of losses over a batch, without smoothing or z-loss. */
+export interface Evaluated {
+  /** Σ −ln p(target), nats. */
+  readonly sum: number;
+  readonly predicted: number;
+}
+
+/**
+ * Trains a model where it stands on its device: forward, linear + cross-entropy, backward, clipping and an optimizer's
+ * step. The model stays usable between steps: `model.generate` speaks as it has learnt so far. A step has the same bits
+ * for any number of threads.
+ */
+export class Trainer {
+  private readonly into: Gradients;
+  private taken = 0;
+
+  private constructor(
+    readonly model: LanguageModel,
+    private readonly program: Program,
+    private readonly options: Required<Omit<TrainerOptions, "optimizer">>,
+    private readonly slots: readonly Slot[],
+  ) {
+    this.into = {
+      matrices: new Map(slots.flatMap(({ matrix }) => (matrix ? [[matrix.value, matrix.gradient]] : []))),
+      vectors: new Map(slots.flatMap(({ vector }) => (vector ? [[vector.value, vector.gradient]] : []))),
+    };
+  }
+
+  /**
+   * @param model loaded with `weights: "float32"`
+   * @throws InputError for unknown options or values out of range, a model whose matrices are not float32, or one whose
+   *   gradients and optimizer state do not fit the device; for `freeze: "body"` a model whose head is its embedding
+   */
+  static async create(model: LanguageModel, options: TrainerOptions = {}): Promise<Trainer> {
+    const filled = checkOptions(options);
+    const { optimizer = { name: "adamw" } } = options;
+    const parameters = trained(model, filled.freeze);
+    const updates = updatesOf(optimizer, parameters);
+    const slots: Slot[] = [];
+    try {
+      for (const parameter of parameters)
+        slots.push(await Slot.create(model.device, parameter, updates.get(parameter.name)!));
+    } catch (error) {
+      for (const slot of slots) slot.free();
+      throw error;
+    }
+    return new Trainer(model, model.runner.program, filled, slots);
+  }
+
+  /** Steps taken. */
+  get steps(): number {
+    return this.taken;
+  }
+
+  /** What is trained, by name. */
+  get parameters(): readonly ModelParameter[] {
+    return this.slots.map(({ parameter }) => parameter);
+  }
+
+  /**
+   * One step on the mean loss of all tokens that the batches predict; several batches are one large one whose
+   * activations never stand in memory together (gradient accumulation).
+   * @param learningRate from 0
+   * @throws InputError for batches that do not fit the model or predict nothing; `NonFinite` when the loss or a gradient
+   *   is not finite (nothing has changed then), or a parameter has left float32's range; AbortError (nothing has changed)
+   */
+  async step(batches: readonly Batch[], learningRate: number, signal?: AbortSignal): Promise<TrainStep> {
+    const predicted = batches.reduce((sum, batch) => sum + batch.predicted, 0);
+    if (predicted === 0) throw new InputError("Trainer.step: the batches predict no token");
+    await this.clear();
+    let loss = 0;
+    for (const batch of batches) loss += await this.learn(batch, predicted, signal);
+    const gradientNorm = await this.norm();
+    const factor = clipFactor(gradientNorm, this.options.maxNorm);
+    const step = this.taken + 1;
+    await this.model.device.update(this.slots.flatMap((slot) => slot.onDevice(learningRate, step, factor)));
+    for (const slot of this.slots) slot.onHost(learningRate, step, factor);
+    await this.model.device.changed([...this.into.vectors.keys()]);
+    this.taken = step;
+    return { loss, gradientNorm, predicted };
+  }
+
+  /** What the model makes of a batch, without learning from it. @throws InputError, AbortError */
+  async evaluate(batch: Batch, signal?: AbortSignal): Promise<Evaluated> {
+    const tape = await this.record(batch, signal);
+    try {
+      const hidden = tape.output(bodyBuffers.hidden);
+      const { loss } = await crossEntropy(this.model.head, hidden, batch.targets, {
+        reduction: "sum",
+        signal,
+      });
+      return { sum: loss, predicted: batch.predicted };
+    } finally {
+      tape.free();
+    }
+  }
+
+  /** What `restore` takes, to be read a tensor at a time. */
+  states(): StateTensor[] {
+    return this.slots.flatMap((slot) => slot.states());
+  }
+
+  /**
+   * Goes on from a state: with the parameters as they were then, every later step has the bits that it would have had.
+   * @throws InputError for tensors that are missing, unknown, of another length or not finite
+   */
+  async restore({ steps, tensors }: Pick<OptimizerState, "steps" | "tensors">): Promise<void> {
+    const names = new Set(this.slots.flatMap(({ stateNames }) => stateNames));
+    const unknown = [...tensors.keys()].find((name) => !names.has(name));
+    if (unknown !== undefined)
+      throw new InputError(`Trainer.restore: "${unknown}" is no state of this optimizer and model`);
+    for (const slot of this.slots) await slot.restore(this.model.device, tensors);
+    await this.model.device.changed([...this.into.vectors.keys()]);
+    this.taken = steps;
+  }
+
+  /** Gives the memory of gradients and state back; the model stays. */
+  free(): void {
+    for (const slot of this.slots) slot.free();
+  }
+
+  private async clear(): Promise<void> {
+    await this.model.device.zero([...this.into.matrices.values()]);
+    for (const gradient of this.into.vectors.values()) gradient.fill(0);
+  }
+
+  private record(batch: Batch, signal?: AbortSignal): Promise<Tape> {
+    return this.model.device.record(this.program, { lengths: [...batch.segments], ids: batch.ids, signal });
+  }
+
+  /** Adds a batch's gradients; its part of the mean loss over `predicted` tokens. */
+  private async learn(batch: Batch, predicted: number, signal?: AbortSignal): Promise<number> {
+    const { head } = this.model;
+    const { labelSmoothing, zLoss, freeze } = this.options;
+    const frozen = freeze === "body";
+    const tape = await this.record(batch, signal);
+    try {
+      const weight = this.into.matrices.get(head.weights.matrix);
+      const { bias } = head.weights;
+      const answer = await crossEntropy(head, tape.output(bodyBuffers.hidden), batch.targets, {
+        reduction: "sum",
+        labelSmoothing,
+        zLoss,
+        gradOutput: 1 / predicted,
+        gradients: { hidden: !frozen, weight, bias: bias !== undefined },
+        signal,
+      });
+      const dBias = bias && this.into.vectors.get(bias);
+      if (dBias) for (let i = 0; i < dBias.length; i++) dBias[i] += answer.bias![i];
+      if (!frozen)
+        await tape.backward({ buffer: bodyBuffers.hidden, gradient: answer.hidden! }, this.into, signal);
+      return answer.loss / predicted;
+    } finally {
+      tape.free();
+    }
+  }
+
+  /** The global norm. @throws InputError naming the parameter whose gradient is not finite */
+  private async norm(): Promise<number> {
+    const matrices = this.slots.filter(({ matrix }) => matrix);
+    const squares = await this.model.device.squares(matrices.map(({ matrix }) => matrix!.gradient));
+    let sum = 0;
+    for (const [i, { parameter }] of matrices.entries()) sum += finite(parameter.name, squares[i]);
+    for (const { parameter, vector } of this.slots)
+      if (vector) sum += finite(parameter.name, sumOfSquares(vector.gradient));
+    return Math.sqrt(sum);
+  }
+}
+
+function checkOptions(options: TrainerOptions): Required<Omit<TrainerOptions, "optimizer">> {
+  checkFields("Trainer", options, ["optimizer", "maxNorm", "labelSmoothing", "zLoss", "freeze"]);
+  const { maxNorm = Infinity, labelSmoothing = 0, zLoss = 0, freeze = "nothing" } = options;
+  if (!(maxNorm > 0)) throw new InputError(`Trainer: maxNorm: expected a number above 0, got ${maxNorm}`);
+  if (freeze !== "nothing" && freeze !== "body")
+    throw new InputError(`Trainer: freeze: expected nothing or body, got ${JSON.stringify(freeze)}`);
+  return { maxNorm, labelSmoothing, zLoss, freeze };
+}
+
+/** The parameters that learn. */
+function trained(model: LanguageModel, freeze: "nothing" | "body"): ModelParameter[] {
+  const all = modelParameters(model);
+  const bad = all.find(({ value }) => !(value instanceof Float32Array) && value.type !== "f32");
+  if (bad)
+    throw new InputError(
+      `Trainer: ${bad.name} is held as ${(bad.value as Matrix).type}; load the model with weights: "float32"`,
+    );
+  if (freeze === "nothing") return all;
+  const { matrix, bias } = model.head.weights;
+  if (matrix === model.embedding.vocab.matrix)
+    throw new InputError(
+      "Trainer: freeze: the head's matrix is the embedding's too, so it can't learn alone; untie them first",
+    );
+  return all.filter(({ value }) => value === matrix || value === bias);
+}
+
+function finite(name: string, squares: number): number {
+  if (!Number.isFinite(squares))
+    throw new InputError(`the gradient of ${name} is not finite; take a lower learning rate`);
+  return squares;
+}
