@@ -24,6 +24,12 @@ export interface CrossEntropyOptions<R extends Reduction = Reduction> {
   readonly gradients?: boolean | CrossEntropyGradients;
   /** The gradient of what follows with respect to the loss; an array [N] for reduction "none" only. Default 1. */
   readonly gradOutput?: number | Float32Array | Float64Array | readonly number[];
+  /**
+   * Leaves out of the gradients of hidden states and weight the blocks of small probabilities, which are most of them
+   * in a trained head: see `crossEntropy`. `true`: ε = 2^-12; a number: ε in [0, 1), where 0 leaves out nothing.
+   * Default false.
+   */
+  readonly gradientFilter?: boolean | number;
   readonly signal?: AbortSignal;
 }
 
@@ -47,7 +53,12 @@ export interface CrossEntropy<R extends Reduction = Reduction> {
   readonly weight?: Float32Array;
   /** [V] */
   readonly bias?: Float32Array;
+  /** Share of the blocks that the gradient filter left out, in [0, 1); there with `gradientFilter`. */
+  readonly filtered?: number;
 }
+
+/** What `gradientFilter: true` takes as ε: the smallest part of 1 that bf16 sums keep, says the paper. */
+const EPSILON = 2 ** -12;
 
 /**
  * Cross-entropy of a head's logits and its gradients, in one call and without ever holding N×V numbers. The semantics
@@ -61,6 +72,13 @@ export interface CrossEntropy<R extends Reduction = Reduction> {
  * every row is ignored (or there is none) the loss is 0 and so are the gradients, where PyTorch gives NaN; and an
  * infinite loss (a target that is masked by a bias of -Infinity) is an error. The loss is summed in float64 from the
  * device's answer. The arrays given must stay unchanged until the promise settles.
+ *
+ * `gradientFilter` is the gradient filtering of Cut Cross-Entropy (Wijmans et al. 2024, "Cut Your Losses in
+ * Large-Vocabulary Language Models", section 4.3; `filter_eps` of its program). A block, here one row by 16 neighbouring
+ * ids, is left out of the gradients of hidden states and weight when all its probabilities, the head's and a teacher's,
+ * are below ε and no target of the row is in it. The loss and the bias's gradient stay exact. The gradients lose what
+ * the tail of small probabilities adds up to: it is for heads that are trained. An untrained head's probabilities are
+ * all near 1 / V, so that only targets would be left, and tokens that are no targets would never be pushed down.
  *
  * @param hidden [N, D], row-major; of ignored rows not even looked at
  * @param targets ids [N]; or probabilities of some ids of each row; or a teacher: a head on the same device with its
@@ -77,7 +95,7 @@ export async function crossEntropy<R extends Reduction = "mean">(
   options: CrossEntropyOptions<R> = {},
 ): Promise<CrossEntropy<R>> {
   const { device, vocabSize, hiddenSize: D } = head;
-  const { reduction, wanted, zLoss, ...settings } = checkOptions(head, options);
+  const { reduction, wanted, zLoss, filter, ...settings } = checkOptions(head, options);
   if (!(hidden instanceof Float32Array) || hidden.length % D !== 0)
     throw new InputError(
       `crossEntropy: hidden: expected a Float32Array of whole rows of ${D} numbers, got ${hidden?.length} numbers`,
@@ -94,7 +112,12 @@ export async function crossEntropy<R extends Reduction = "mean">(
     wanted.weight === true ? await zeros(device, head.weights.matrix, options.signal) : wanted.weight;
   try {
     const bias = wanted.bias ? new Float32Array(vocabSize) : undefined;
-    const query = queryOf(rows, share, settings.classWeights, { hidden: wanted.hidden, weight, bias });
+    const query = queryOf(rows, share, settings.classWeights, {
+      hidden: wanted.hidden,
+      weight,
+      bias,
+      ...(filter !== undefined && { filter }),
+    });
     const answer = await ask(head, takeRows(hidden, rows.kept, D), query, rows, N, options.signal);
     const losses = rowLosses(rows, answer, settings.classWeights, vocabSize);
     return {
@@ -103,6 +126,7 @@ export async function crossEntropy<R extends Reduction = "mean">(
       ...(answer.dHidden && { hidden: putRows(answer.dHidden, rows.kept, N, D) }),
       ...(wanted.weight === true && weight && { weight: await weight.gather(upTo(vocabSize)) }),
       ...(bias && { bias }),
+      ...(answer.filtered !== undefined && { filtered: answer.filtered }),
     };
   } finally {
     if (wanted.weight === true) weight?.free();
@@ -116,6 +140,8 @@ interface Settings {
   readonly ignoreIndex?: number;
   readonly labelSmoothing: number;
   readonly classWeights?: Float32Array;
+  /** ε of the gradient filter. */
+  readonly filter?: number;
 }
 
 function checkOptions(head: LinearHead, options: CrossEntropyOptions): Settings {
@@ -127,6 +153,7 @@ function checkOptions(head: LinearHead, options: CrossEntropyOptions): Settings 
     "reduction",
     "gradients",
     "gradOutput",
+    "gradientFilter",
     "signal",
   ]);
   const { ignoreIndex, labelSmoothing = 0, zLoss = 0, classWeights, reduction = "mean" } = options;
@@ -144,7 +171,30 @@ function checkOptions(head: LinearHead, options: CrossEntropyOptions): Settings 
   const wanted = wantedGradients(head, options.gradients);
   if (options.gradOutput !== undefined && !(wanted.hidden || wanted.weight || wanted.bias))
     throw new InputError("crossEntropy: gradOutput scales gradients, but none were asked for");
-  return { reduction, wanted, zLoss, ignoreIndex, labelSmoothing, classWeights };
+  const filter = filterOf(options.gradientFilter, wanted, labelSmoothing);
+  return { reduction, wanted, zLoss, ignoreIndex, labelSmoothing, classWeights, filter };
+}
+
+function filterOf(
+  asked: CrossEntropyOptions["gradientFilter"] = false,
+  { hidden, weight }: Settings["wanted"],
+  labelSmoothing: number,
+): number | undefined {
+  if (asked === false) return undefined;
+  const filter = asked === true ? EPSILON : asked;
+  if (!(typeof filter === "number" && filter >= 0 && filter < 1))
+    throw new InputError(
+      `crossEntropy: gradientFilter: expected true, false or a number in [0, 1), got ${asked}`,
+    );
+  if (!(hidden || weight))
+    throw new InputError(
+      "crossEntropy: gradientFilter leaves out parts of the gradients of hidden states and weight, but neither was asked for",
+    );
+  if (labelSmoothing > 0)
+    throw new InputError(
+      "crossEntropy: gradientFilter does not go with labelSmoothing, which gives every id a small part that filtering would lose; leave one of them out",
+    );
+  return filter;
 }
 
 function wantedGradients(

@@ -54,6 +54,8 @@ export const OPCODE = {
   attentionGradient: 32,
   adamw: 33,
   squares: 34,
+  filteredWeightGradient: 35,
+  filteredInputGradient: 36,
 } as const;
 
 export const ACTIVATION = { geluErf: 0, geluTanh: 1, relu: 2, silu: 3, tanh: 4 } as const;

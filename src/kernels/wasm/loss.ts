@@ -1,6 +1,6 @@
 import { InputError } from "../../errors.js";
 import type { HeadWeights } from "../device.js";
-import type { LossAnswer, LossQuery } from "../loss.js";
+import { FILTER_IDS, type LossAnswer, type LossQuery } from "../loss.js";
 import { infinite } from "../validate-loss.js";
 import { CTL_COUNT, CTL_OPS, CTL_ROWS, OPCODE, quantBytes, SHARD } from "./abi.js";
 import type { Arena } from "./arena.js";
@@ -45,7 +45,8 @@ export class LossRunner {
       ...(query.teacher && { teacherLogits: new Float64Array(N) }),
       ...(query.gradients.hidden && { dHidden: new Float32Array(N * D) }),
     };
-    if (N === 0) return answer;
+    const { filter } = query.gradients;
+    if (N === 0) return { ...answer, ...(filter !== undefined && { filtered: 0 }) };
     if (query.gradients.hidden && head.matrix.type !== "f32")
       throw new InputError(
         `${head.matrix.name}: expected float32 weights to differentiate by hidden states, got ${head.matrix.type}; load them as float32`,
@@ -65,6 +66,7 @@ export class LossRunner {
     try {
       const teacherD = query.teacher?.head.matrix.cols ?? 0;
       const shards = Math.ceil(V / SHARD);
+      const blocks = Math.ceil(V / FILTER_IDS);
       const bias = query.gradients.bias;
       const quantised = Math.max(
         ...[head.matrix, query.teacher?.head.matrix].map((m) =>
@@ -91,19 +93,23 @@ export class LossRunner {
         teacherX: query.teacher ? take(rows * padded(teacherD) * 4, "the teacher's hidden states") : 0,
         teacherLogits: query.teacher ? take(rows * logitBytes, "the teacher's logits") : 0,
         teacherDots: query.teacher ? take(rows * 8, "the teacher's dots") : 0,
-        turned: query.gradients.weight
+        turned: query.gradients.weight && !filter
           ? take(padded(D) * (padded(rows) + 16) * 4, "turned hidden states")
           : 0,
         turnedBytes: (padded(rows) + 16) * 4,
         dHidden: query.gradients.hidden ? take(padded(D) * rows * 4, "a hidden gradient") : 0,
         bias: bias ? take(padded(V) * 4, "a bias gradient") : 0,
+        kept: filter ? take(rows * blocks, "kept blocks") : 0,
+        keptCounts: filter ? take(rows * 4, "counts of kept blocks") : 0,
         list: take(128 * 8, "an op list"),
       };
       this.fill(chunk);
+      let kept = 0;
       for (let first = 0; first < N; first += rows)
-        await this.chunk(chunk, hidden, first, Math.min(rows, N - first), answer, signal);
+        kept += await this.chunk(chunk, hidden, first, Math.min(rows, N - first), answer, signal);
       if (bias) bias.set(new Float32Array(this.pool.memory.buffer, chunk.bias, V));
-      return answer;
+      if (filter === undefined) return answer;
+      return { ...answer, filtered: filter === 0 ? 0 : (N * blocks - kept) / (N * blocks) };
     } finally {
       for (const at of held) this.arena.release(at);
     }
@@ -121,6 +127,7 @@ export class LossRunner {
     if (chunk.bias) new Float32Array(buffer, chunk.bias, padded(V)).fill(0).set(query.gradients.bias ?? []);
   }
 
+  /** @returns how many blocks the gradient filter kept; 0 without one */
   private async chunk(
     chunk: Chunk,
     hidden: Float32Array,
@@ -128,7 +135,7 @@ export class LossRunner {
     rows: number,
     answer: LossAnswer,
     signal?: AbortSignal,
-  ): Promise<void> {
+  ): Promise<number> {
     const { query, head, V } = chunk;
     const { teacher, perRow, gradients } = query;
     const D = head.matrix.cols;
@@ -165,7 +172,7 @@ export class LossRunner {
       for (let j = n * perRow; j < (n + 1) * perRow; j++) all += query.coefficients[j];
       numbers.set([max, 1 / s, all, query.uniform?.[n] ?? 0], r * NUMBERS);
     }
-    if (!(gradients.hidden || gradients.weight || gradients.bias || teacher)) return;
+    if (!(gradients.hidden || gradients.weight || gradients.bias || teacher)) return 0;
     await this.backward(chunk, rows, signal);
     if (teacher) {
       const dots = new Float64Array(buffer, chunk.teacherDots, rows);
@@ -178,6 +185,7 @@ export class LossRunner {
       answer.teacherLogits?.set(dots, first);
     }
     if (chunk.dHidden && answer.dHidden) this.take(answer.dHidden, D, first, rows, chunk.dHidden);
+    return chunk.kept ? new Int32Array(buffer, chunk.keptCounts, rows).reduce((a, b) => a + b) : 0;
   }
 
   /** Logits of a chunk and their folds. */
@@ -248,18 +256,31 @@ export class LossRunner {
       chunk.teacherLogits,
       chunk.teacherDots,
       chunk.targets,
+      f(gradients.filter ?? 0),
+      chunk.kept,
+      chunk.keptCounts,
     ]);
     if (chunk.dHidden) {
       const stride = padded(D) * 4;
       new Float32Array(this.pool.memory.buffer, chunk.dHidden, padded(D) * rows).fill(0);
-      list.push(OPCODE.inputGradient, true, [descriptor, chunk.dHidden, stride, ...common]);
+      const product = chunk.kept ? OPCODE.filteredInputGradient : OPCODE.inputGradient;
+      list.push(product, true, [descriptor, chunk.dHidden, stride, ...common, chunk.kept]);
     }
-    if (gradients.weight || gradients.bias) {
-      if (gradients.weight)
+    const into = gradients.weight as WasmMatrix | undefined;
+    if (chunk.kept && into)
+      list.push(OPCODE.filteredWeightGradient, true, [
+        into.descriptor,
+        chunk.x,
+        padded(D) * 4,
+        ...common,
+        chunk.kept,
+      ]);
+    const whole = chunk.kept ? undefined : into;
+    if (whole || gradients.bias) {
+      if (whole)
         list.push(OPCODE.transpose, true, [chunk.x, padded(D) * 4, chunk.turned, chunk.turnedBytes, rows, D]);
-      const into = gradients.weight as WasmMatrix | undefined;
       list.push(OPCODE.weightGradient, true, [
-        into?.descriptor ?? 0,
+        whole?.descriptor ?? 0,
         chunk.turned,
         chunk.turnedBytes,
         ...common,
@@ -335,5 +356,8 @@ interface Chunk {
   readonly turnedBytes: number;
   readonly dHidden: number;
   readonly bias: number;
+  /** [rows][blocks] u8: 1 for each block that the gradient filter keeps; and how many of each row. */
+  readonly kept: number;
+  readonly keptCounts: number;
   readonly list: number;
 }

@@ -58,6 +58,8 @@ export const OP_CLEAR: i32 = 31;
 export const OP_ATTENTION_GRADIENT: i32 = 32;
 export const OP_ADAMW: i32 = 33;
 export const OP_SQUARES: i32 = 34;
+export const OP_FILTERED_WEIGHT_GRADIENT: i32 = 35;
+export const OP_FILTERED_INPUT_GRADIENT: i32 = 36;
 
 /** Matrix descriptor: 8 words. */
 export const MAT_FORMAT: usize = 0;
