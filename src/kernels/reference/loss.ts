@@ -174,11 +174,12 @@ function rowGradient(
 function keptBlocks(
   n: number,
   { logits, logSumExp }: RowLogits,
-  { ids, perRow, gradients: { filter = 0 } }: LossQuery,
+  { ids, perRow, coefficients, gradients: { filter = 0 } }: LossQuery,
   shares: Float64Array | undefined,
 ): boolean[] {
   const kept = new Array<boolean>(Math.ceil(logits.length / FILTER_IDS)).fill(filter === 0);
-  for (const id of ids.subarray(n * perRow, (n + 1) * perRow)) kept[Math.floor(id / FILTER_IDS)] = true;
+  for (let i = n * perRow; i < (n + 1) * perRow; i++)
+    if (coefficients[i] !== 0) kept[Math.floor(ids[i] / FILTER_IDS)] = true;
   for (let c = 0; c < logits.length; c++)
     if (Math.max(Math.exp(logits[c] - logSumExp), shares?.[c] ?? 0) >= filter)
       kept[Math.floor(c / FILTER_IDS)] = true;

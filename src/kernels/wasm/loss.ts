@@ -93,9 +93,10 @@ export class LossRunner {
         teacherX: query.teacher ? take(rows * padded(teacherD) * 4, "the teacher's hidden states") : 0,
         teacherLogits: query.teacher ? take(rows * logitBytes, "the teacher's logits") : 0,
         teacherDots: query.teacher ? take(rows * 8, "the teacher's dots") : 0,
-        turned: query.gradients.weight && !filter
-          ? take(padded(D) * (padded(rows) + 16) * 4, "turned hidden states")
-          : 0,
+        turned:
+          query.gradients.weight && !filter
+            ? take(padded(D) * (padded(rows) + 16) * 4, "turned hidden states")
+            : 0,
         turnedBytes: (padded(rows) + 16) * 4,
         dHidden: query.gradients.hidden ? take(padded(D) * rows * 4, "a hidden gradient") : 0,
         bias: bias ? take(padded(V) * 4, "a bias gradient") : 0,

@@ -60,7 +60,7 @@ const ROW: usize = 32;
  * Op: logits to their gradients, in place. Words: 5 V, 7 scale, 8 logits, 9 stride, 10 rows, 11 cap, 12 rows' numbers, 13 ids
  * [rows][perRow], 14 perRow, 15 coefficients, 16 class weights, 17 teacher's logits (same stride) or 0, 18 Σ t·y [rows] f64,
  * 19 the ids' logits [rows][perRow], 20 the gradient filter's ε, 21 the blocks that it keeps [rows][panels] u8 or 0, 22 their
- * number [rows] i32. A block (a row's 16 ids of one panel) is kept for a probability of ε or more, or one of the row's ids.
+ * number [rows] i32. A block (a row's 16 ids of one panel) is kept for a probability of ε or more, or an id with a coefficient.
  */
 export function lossGradient(op: usize, tid: i32, nt: i32): void {
   const V = word(op, 5), rows = word(op, 10), perRow = word(op, 14), scale = real(op, 7), cap = real(op, 11);
@@ -73,8 +73,9 @@ export function lossGradient(op: usize, tid: i32, nt: i32): void {
     if (teacher) store<f64>(pointer(op, 18) + (<usize>r << 3), dot);
     for (let j = r * perRow; j < (r + 1) * perRow; j++) {
       const at = <usize>j << 2, id = <usize>load<i32>(pointer(op, 13) + at), to = y + (id << 2);
-      if (kept) store<u8>(kept + (id >> 4), 1);
-      store<f32>(to, load<f32>(to) - load<f32>(pointer(op, 15) + at) * slope(load<f32>(pointer(op, 19) + at), scale, cap));
+      const coefficient = load<f32>(pointer(op, 15) + at);
+      if (kept && coefficient != 0) store<u8>(kept + (id >> 4), 1);
+      store<f32>(to, load<f32>(to) - coefficient * slope(load<f32>(pointer(op, 19) + at), scale, cap));
     }
     for (let c = V; c < ((V + 15) & ~15); c++) store<f32>(y + (<usize>c << 2), 0);
     if (kept) store<i32>(pointer(op, 22) + (<usize>r << 2), sumBytes(kept, (V + 15) >> 4));
