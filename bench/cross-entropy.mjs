@@ -58,7 +58,7 @@ console.log(
 );
 process.exit(0);
 
-/** Bytes of a chunk's logits and what stands beside them; see src/kernels/wasm/loss.ts. */
+/** Bytes of a chunk's logits and what stands beside them; see src/kernels/wasm/loss-chunk.ts. */
 function chunk() {
   return 256 * (V + D * 3 + 64) * 4;
 }

@@ -16,8 +16,10 @@ interface Shape {
   readonly peak: number;
 }
 
-/** Loss and both gradients of random weights and hidden states, one target a row; nothing is left in the device. */
-async function gradientsOf(device: Device, { N, V, D, seed, peak }: Shape, filter?: number) {
+const BOTH = { hidden: true, weight: true };
+
+/** Loss and gradients of random weights and hidden states, one target a row; nothing is left in the device. */
+async function gradientsOf(device: Device, { N, V, D, seed, peak }: Shape, filter?: number, wanted = BOTH) {
   const weight = floats(V * D, seed, peak);
   const hidden = floats(N * D, seed + 1);
   const ids = Int32Array.from(floats(N, seed + 2), (x) => Math.floor(((x + 1) / 2) * V));
@@ -27,7 +29,7 @@ async function gradientsOf(device: Device, { N, V, D, seed, peak }: Shape, filte
     ids,
     perRow: 1,
     coefficients: new Float32Array(N).fill(1),
-    gradients: { hidden: true, weight: gradient, filter },
+    gradients: { hidden: wanted.hidden, weight: wanted.weight ? gradient : undefined, filter },
   });
   const dWeight = await gradient.gather(Array.from({ length: V }, (_, id) => id));
   matrix.free();
@@ -119,6 +121,16 @@ describe.each(devices)("gradient filter: %s", async (_, open) => {
     const flat = await gradientsOf(device, { ...shape, peak: 1e-3 }, 0.5);
     expect(flat.filtered).toBeCloseTo(5 / 6, 12);
     expect(flat.logSumExp).toEqual((await gradientsOf(device, { ...shape, peak: 1e-3 })).logSumExp);
+  });
+
+  it("gives each gradient alone as it gives it with the other", async () => {
+    const shape = { N: 6, V: 80, D: 21, seed: 9, peak: 3 };
+    const both = await gradientsOf(device, shape, 0.05);
+    expect(both.filtered).toBeGreaterThan(0.2);
+    const hidden = await gradientsOf(device, shape, 0.05, { hidden: true, weight: false });
+    expect(hidden).toEqual({ ...both, dWeight: new Float32Array(80 * 21) });
+    const weight = await gradientsOf(device, shape, 0.05, { hidden: false, weight: true });
+    expect({ ...weight, dHidden: both.dHidden }).toEqual(both);
   });
 
   it("refuses what does not fit", async () => {

@@ -178,6 +178,7 @@ function keptBlocks(
   shares: Float64Array | undefined,
 ): boolean[] {
   const kept = new Array<boolean>(Math.ceil(logits.length / FILTER_IDS)).fill(filter === 0);
+  if (filter === 0) return kept;
   for (let i = n * perRow; i < (n + 1) * perRow; i++)
     if (coefficients[i] !== 0) kept[Math.floor(ids[i] / FILTER_IDS)] = true;
   for (let c = 0; c < logits.length; c++)

@@ -1,20 +1,15 @@
 import { InputError } from "../../errors.js";
 import type { HeadWeights } from "../device.js";
-import { FILTER_IDS, type LossAnswer, type LossQuery } from "../loss.js";
+import type { LossAnswer, LossQuery } from "../loss.js";
 import { infinite } from "../validate-loss.js";
-import { CTL_COUNT, CTL_OPS, CTL_ROWS, OPCODE, quantBytes, SHARD } from "./abi.js";
+import { CTL_COUNT, CTL_OPS, CTL_ROWS, OPCODE, quantBytes } from "./abi.js";
 import type { Arena } from "./arena.js";
 import { padded } from "./body.js";
 import { mergeSums } from "./head.js";
+import { type Chunk, chunkRows, layOut, NUMBERS } from "./loss-chunk.js";
 import type { WasmMatrix } from "./matrix.js";
 import type { Pool } from "./pool.js";
 import { f, Records } from "./records.js";
-
-/** Rows of a chunk, at most, and bytes that its logits may take. */
-const ROWS = 256;
-const ROOM = 64 << 20;
-/** Floats that a row's gradient needs; see `lossGradient` in assembly/loss.ts. */
-const NUMBERS = 8;
 
 /**
  * Linear + cross-entropy in chunks of rows: the logits of a chunk are made once, folded, turned into their gradients where
@@ -45,7 +40,7 @@ export class LossRunner {
       ...(query.teacher && { teacherLogits: new Float64Array(N) }),
       ...(query.gradients.hidden && { dHidden: new Float32Array(N * D) }),
     };
-    const { filter } = query.gradients;
+    const { bias, filter } = query.gradients;
     if (N === 0) return { ...answer, ...(filter !== undefined && { filtered: 0 }) };
     if (query.gradients.hidden && head.matrix.type !== "f32")
       throw new InputError(
@@ -55,8 +50,7 @@ export class LossRunner {
     // Vectors first: a grown memory has a new buffer, and views of the old one end.
     this.vector(head.bias);
     this.vector(query.teacher?.head.bias);
-    const logitBytes = padded(V) * 4 + 64;
-    const rows = Math.min(N, ROWS, Math.max(2, Math.floor(ROOM / logitBytes)));
+    const rows = chunkRows(N, V);
     const held: number[] = [];
     const take = (bytes: number, what: string) => {
       const at = this.arena.alloc(bytes, what);
@@ -64,53 +58,15 @@ export class LossRunner {
       return at;
     };
     try {
-      const teacherD = query.teacher?.head.matrix.cols ?? 0;
-      const shards = Math.ceil(V / SHARD);
-      const blocks = Math.ceil(V / FILTER_IDS);
-      const bias = query.gradients.bias;
-      const quantised = Math.max(
-        ...[head.matrix, query.teacher?.head.matrix].map((m) =>
-          m && (m as WasmMatrix).integer ? quantBytes(m.cols) : 0,
-        ),
-      );
-      const chunk: Chunk = {
-        head,
-        query,
-        V,
-        shards,
-        logitBytes,
-        x: take(rows * padded(D) * 4, "hidden states"),
-        quant: take(rows * quantised, "quantised hidden states"),
-        logits: take(rows * logitBytes, "the logits of a chunk"),
-        sums: take(rows * shards * 24, "sums"),
-        flags: take(rows * 4, "row flags"),
-        weighted: query.uniform ? take(rows * 8, "weighted logits") : 0,
-        weights: query.uniform ? take(padded(V) * 4, "class weights") : 0,
-        ids: take(rows * query.perRow * 4, "ids"),
-        coefficients: take(rows * query.perRow * 4, "coefficients"),
-        targets: take(rows * query.perRow * 4, "target logits"),
-        numbers: take(rows * NUMBERS * 4, "rows' numbers"),
-        teacherX: query.teacher ? take(rows * padded(teacherD) * 4, "the teacher's hidden states") : 0,
-        teacherLogits: query.teacher ? take(rows * logitBytes, "the teacher's logits") : 0,
-        teacherDots: query.teacher ? take(rows * 8, "the teacher's dots") : 0,
-        turned:
-          query.gradients.weight && !filter
-            ? take(padded(D) * (padded(rows) + 16) * 4, "turned hidden states")
-            : 0,
-        turnedBytes: (padded(rows) + 16) * 4,
-        dHidden: query.gradients.hidden ? take(padded(D) * rows * 4, "a hidden gradient") : 0,
-        bias: bias ? take(padded(V) * 4, "a bias gradient") : 0,
-        kept: filter ? take(rows * blocks, "kept blocks") : 0,
-        keptCounts: filter ? take(rows * 4, "counts of kept blocks") : 0,
-        list: take(128 * 8, "an op list"),
-      };
+      const chunk = layOut(head, query, rows, take);
       this.fill(chunk);
       let kept = 0;
       for (let first = 0; first < N; first += rows)
         kept += await this.chunk(chunk, hidden, first, Math.min(rows, N - first), answer, signal);
       if (bias) bias.set(new Float32Array(this.pool.memory.buffer, chunk.bias, V));
       if (filter === undefined) return answer;
-      return { ...answer, filtered: filter === 0 ? 0 : (N * blocks - kept) / (N * blocks) };
+      const all = N * chunk.blocks;
+      return { ...answer, filtered: filter === 0 ? 0 : (all - kept) / all };
     } finally {
       for (const at of held) this.arena.release(at);
     }
@@ -329,36 +285,4 @@ export class LossRunner {
         (first + r) * width,
       );
   }
-}
-
-/** Where a chunk's parts stand in memory (0: not needed), and what is asked of it. */
-interface Chunk {
-  readonly head: HeadWeights;
-  readonly query: LossQuery;
-  readonly V: number;
-  readonly shards: number;
-  readonly logitBytes: number;
-  readonly x: number;
-  /** Hidden states as integer weights meet them. */
-  readonly quant: number;
-  readonly logits: number;
-  readonly sums: number;
-  readonly flags: number;
-  readonly weighted: number;
-  readonly weights: number;
-  readonly ids: number;
-  readonly coefficients: number;
-  readonly targets: number;
-  readonly numbers: number;
-  readonly teacherX: number;
-  readonly teacherLogits: number;
-  readonly teacherDots: number;
-  readonly turned: number;
-  readonly turnedBytes: number;
-  readonly dHidden: number;
-  readonly bias: number;
-  /** [rows][blocks] u8: 1 for each block that the gradient filter keeps; and how many of each row. */
-  readonly kept: number;
-  readonly keptCounts: number;
-  readonly list: number;
 }
