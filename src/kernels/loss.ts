@@ -43,8 +43,8 @@ export interface LossGradients {
    * ε in [0, 1) of the gradient filter (Wijmans et al. 2024, "Cut Your Losses in Large-Vocabulary Language Models",
    * section 4.3). A block is one row by the 16 ids 16·i … 16·i + 15. A block is left out of the gradients of hidden states
    * and weight (never of the bias's) when all its probabilities, the head's and the teacher's, are below ε and none of
-   * its ids is one of the row's `ids` with a coefficient other than 0. Not with `uniform`, whose small parts would be lost, and they add up. Absent or
-   * 0: nothing is left out.
+   * its ids is one of the row's `ids` with a coefficient other than 0. Not with `uniform`, whose small parts would be lost,
+   * and they add up. Absent or 0: nothing is left out.
    */
   readonly filter?: number;
 }
@@ -60,7 +60,7 @@ export interface LossAnswer {
   readonly teacherLogits?: Float64Array;
   /** [N, D]; there when asked. */
   readonly dHidden?: Float32Array;
-  /** Share of the blocks that the gradient filter left out, in [0, 1); there when it was given. */
+  /** Share of the blocks that the gradient filter left out, in [0, 1]; there when it was given. */
   readonly filtered?: number;
 }
 

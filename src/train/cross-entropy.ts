@@ -19,7 +19,7 @@ export interface CrossEntropy<R extends Reduction = Reduction> {
   readonly weight?: Float32Array;
   /** [V] */
   readonly bias?: Float32Array;
-  /** Share of the blocks that the gradient filter left out, in [0, 1); there with `gradientFilter`. */
+  /** Share of the blocks that the gradient filter left out, in [0, 1]; there with `gradientFilter`. */
   readonly filtered?: number;
 }
 
@@ -40,8 +40,9 @@ export interface CrossEntropy<R extends Reduction = Reduction> {
  * Large-Vocabulary Language Models", section 4.3; `filter_eps` of its program). A block, here one row by 16 neighbouring
  * ids, is left out of the gradients of hidden states and weight when all its probabilities, the head's and a teacher's,
  * are below ε and no target of the row is in it. The loss and the bias's gradient stay exact. The gradients lose what
- * the tail of small probabilities adds up to (docs/guide.md has numbers): it is for heads that are trained. An untrained head's probabilities are
- * all near 1 / V, so that only targets would be left, and tokens that are no targets would never be pushed down.
+ * the tail of small probabilities adds up to (docs/guide.md has numbers): it is for heads that are trained. An untrained
+ * head's probabilities are all near 1 / V, so that only targets would be left, and tokens that are no targets would never
+ * be pushed down.
  *
  * @param hidden [N, D], row-major; of ignored rows not even looked at
  * @param targets ids [N]; or probabilities of some ids of each row; or a teacher: a head on the same device with its
