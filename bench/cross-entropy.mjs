@@ -1,12 +1,8 @@
 // Linear + cross-entropy, the loss and both gradients in one call, against PyTorch and the f32 SIMD ceiling of three products.
 // node bench/cross-entropy.mjs [4096x50257x768]; LMHEAD_PYTHON names a Python with torch and numpy (default: python3).
-import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { headOf, open } from "./heads.mjs";
-import { assert, ceilings, interleave, median, normals, report, root, threads, verdict } from "./lib.mjs";
+import { assert, ceilings, interleave, median, normals, report, verdict } from "./lib.mjs";
+import { torchCrossEntropy } from "./torch-cross-entropy.mjs";
 
 const [N, V, D] = (process.argv[2] ?? "4096x50257x768").split("x").map(Number);
 const rss = () => process.resourceUsage().maxRSS * 1024; // the most so far, in bytes
@@ -16,7 +12,7 @@ const device = await open();
 const ids = Int32Array.from({ length: N }, (_, n) => (n * 7919 + 13) % V);
 const coefficients = new Float32Array(N).fill(1 / N);
 
-const torch = await python();
+const torch = await torchCrossEntropy(weight, hidden, ids);
 const head = await headOf(device, weight, V, D);
 const zeros = async (_, count) => new Uint8Array(count * D * 4);
 const gradient = await device.matrix({ name: "gradient", rows: V, cols: D, type: "f32", read: zeros });
@@ -62,34 +58,7 @@ console.log(
 );
 process.exit(0);
 
-/** Bytes of a chunk's logits and what stands beside them; see src/kernels/wasm/loss.ts. */
+/** Bytes of a chunk's logits and what stands beside them; see src/kernels/wasm/loss-chunk.ts. */
 function chunk() {
   return 256 * (V + D * 3 + 64) * 4;
-}
-
-async function python() {
-  const folder = mkdtempSync(join(tmpdir(), "lmhead-bench-"));
-  const files = [weight, hidden].map((data, i) => {
-    const file = join(folder, `${i}.f32`);
-    writeFileSync(file, data);
-    return file;
-  });
-  const script = join(root, "bench/cross_entropy.py");
-  const child = spawn(process.env.LMHEAD_PYTHON ?? "python3", [script, N, V, D, threads].map(String), {
-    stdio: ["pipe", "pipe", "inherit"],
-  });
-  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  child.stdin.write(`${files.join("\n")}\n`);
-  const ready = await lines.next();
-  rmSync(folder, { recursive: true });
-  assert(!ready.done, "Python with torch and numpy is missing: name one in LMHEAD_PYTHON");
-  console.log(`PyTorch ${ready.value.split(" ")[1]}`);
-  return {
-    async run() {
-      child.stdin.write("\n");
-      const [, loss, peak, ...first] = (await lines.next()).value.split(" ").map(Number);
-      return { loss, peak, first };
-    },
-    end: () => child.stdin.end(),
-  };
 }

@@ -1,6 +1,7 @@
 """PyTorch's linear + cross-entropy with both gradients: a line on stdin runs it once and answers with the seconds.
 
-python cross_entropy.py N V D threads; weights and hidden states are read from files named on the next two lines.
+python cross_entropy.py D threads; weights, hidden states (float32) and targets (int32) are read from files named on
+the next three lines.
 """
 import resource
 import sys
@@ -9,12 +10,12 @@ import time
 import numpy as np
 import torch
 
-n, v, d, threads = map(int, sys.argv[1:5])
+d, threads = map(int, sys.argv[1:3])
 torch.set_num_threads(threads)
-read = lambda: np.fromfile(sys.stdin.readline().strip(), dtype=np.float32)
-weight = torch.from_numpy(read()).view(v, d).requires_grad_()
-hidden = torch.from_numpy(read()).view(n, d).requires_grad_()
-target = (torch.arange(n) * 7919 + 13) % v
+read = lambda dtype: torch.from_numpy(np.fromfile(sys.stdin.readline().strip(), dtype=dtype))
+weight = read(np.float32).view(-1, d).requires_grad_()
+hidden = read(np.float32).view(-1, d).requires_grad_()
+target = read(np.int32).long()
 base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - (weight.nbytes + hidden.nbytes) // 1024
 print("ready", torch.__version__, flush=True)
 for _ in sys.stdin:
@@ -24,5 +25,5 @@ for _ in sys.stdin:
     loss.backward()
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base
-    first = " ".join(repr(float(x)) for x in (*hidden.grad[0, :4], *weight.grad[13, :4]))
+    first = " ".join(repr(float(x)) for x in (*hidden.grad[0, :4], *weight.grad[target[0], :4]))
     print(seconds, loss.item(), peak * 1024, first, flush=True)

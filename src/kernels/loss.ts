@@ -39,6 +39,14 @@ export interface LossGradients {
   readonly weight?: Matrix;
   /** [vocabSize]: the bias's gradient is added to it. */
   readonly bias?: Float32Array;
+  /**
+   * ε in [0, 1) of the gradient filter (Wijmans et al. 2024, "Cut Your Losses in Large-Vocabulary Language Models",
+   * section 4.3). A block is one row by the 16 ids 16·i … 16·i + 15. A block is left out of the gradients of hidden states
+   * and weight (never of the bias's) when all its probabilities, the head's and the teacher's, are below ε and none of
+   * its ids is one of the row's `ids` with a coefficient other than 0. Not with `uniform`, whose small parts would be lost,
+   * and they add up. Absent or 0: nothing is left out.
+   */
+  readonly filter?: number;
 }
 
 export interface LossAnswer {
@@ -52,4 +60,9 @@ export interface LossAnswer {
   readonly teacherLogits?: Float64Array;
   /** [N, D]; there when asked. */
   readonly dHidden?: Float32Array;
+  /** Share of the blocks that the gradient filter left out, in [0, 1]; there when it was given. */
+  readonly filtered?: number;
 }
+
+/** Ids of a block of the gradient filter: a panel's rows. */
+export const FILTER_IDS = 16;

@@ -58,6 +58,7 @@ export function checkLoss(
     checkRows("teacher.soft", teacher.soft, N, 1);
   }
   checkGradients(head, gradients, teacher?.head.matrix);
+  checkFilter(query);
   checkMasked(head, query);
   return { N, D };
 }
@@ -88,7 +89,7 @@ function checkRows(name: string, data: Float32Array, N: number, width: number): 
 }
 
 function checkGradients(head: HeadWeights, gradients: LossGradients, teacher: Matrix | undefined): void {
-  checkFields("loss: gradients", gradients, ["hidden", "weight", "bias"]);
+  checkFields("loss: gradients", gradients, ["hidden", "weight", "bias", "filter"]);
   const { hidden, weight, bias } = gradients;
   const { matrix } = head;
   if (typeof hidden !== "boolean")
@@ -112,6 +113,20 @@ function checkGradients(head: HeadWeights, gradients: LossGradients, teacher: Ma
     if (bias === head.bias)
       throw new InputError("loss: gradients.bias is the head's bias itself; give another array, of zeros");
   }
+}
+
+function checkFilter({ uniform, gradients: { filter, hidden, weight } }: LossQuery): void {
+  if (filter === undefined) return;
+  if (!(typeof filter === "number" && filter >= 0 && filter < 1))
+    throw new InputError(`loss: gradients.filter: expected a number in [0, 1), got ${filter}`);
+  if (!(hidden || weight))
+    throw new InputError(
+      "loss: gradients.filter leaves out parts of the gradients of hidden states and weight, but neither was asked for",
+    );
+  if (uniform)
+    throw new InputError(
+      "loss: gradients.filter does not go with uniform: what it gives each id is small, and all of it is not; leave one of them out",
+    );
 }
 
 /** A bias of -Infinity masks its token (unless a cap makes the logit finite): a share in it makes a loss infinite. */

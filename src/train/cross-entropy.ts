@@ -1,39 +1,11 @@
-import { checkFields, InputError } from "../errors.js";
+import { InputError } from "../errors.js";
 import type { LinearHead } from "../head/linear.js";
 import type { Device, Matrix } from "../kernels/device.js";
 import type { LossAnswer, LossQuery } from "../kernels/loss.js";
-import { checkClassWeights } from "../kernels/validate-loss.js";
+import { type CrossEntropyOptions, checkOptions, type Reduction } from "./cross-entropy-options.js";
 import { putRows, type Rows, rowsOf, type Targets, takeRows } from "./targets.js";
 
-/** How rows' losses become one: their weighted mean, their sum, or not at all. */
-export type Reduction = "mean" | "sum" | "none";
-
-/** Options of `crossEntropy`, named as PyTorch names them. */
-export interface CrossEntropyOptions<R extends Reduction = Reduction> {
-  /** Rows with this target are left out, even when it is a token's id. Hard targets only; default -100. */
-  readonly ignoreIndex?: number;
-  /** ε in [0, 1]: targets become (1 − ε) · target + ε / V. Default 0. */
-  readonly labelSmoothing?: number;
-  /** β from 0: adds β · lse² to a row's loss (PaLM: 1e-4), which holds logits near 0. Default 0. */
-  readonly zLoss?: number;
-  /** [V], from 0; multiply each class's part of the loss. Default 1. */
-  readonly classWeights?: Float32Array;
-  /** Default "mean". */
-  readonly reduction?: R;
-  /** Which gradients are wanted; `true`: all that the head has. Default none. */
-  readonly gradients?: boolean | CrossEntropyGradients;
-  /** The gradient of what follows with respect to the loss; an array [N] for reduction "none" only. Default 1. */
-  readonly gradOutput?: number | Float32Array | Float64Array | readonly number[];
-  readonly signal?: AbortSignal;
-}
-
-/** Gradients that are wanted of `crossEntropy`; each is off by default. */
-export interface CrossEntropyGradients {
-  readonly hidden?: boolean;
-  /** `true`: returned, [V, D]. A float32 matrix of the weight's shape on the head's device: added to, not returned. */
-  readonly weight?: boolean | Matrix;
-  readonly bias?: boolean;
-}
+export type { CrossEntropyGradients, CrossEntropyOptions, Reduction } from "./cross-entropy-options.js";
 
 /** What `crossEntropy` gives; a gradient is there when it was asked for. */
 export interface CrossEntropy<R extends Reduction = Reduction> {
@@ -47,6 +19,8 @@ export interface CrossEntropy<R extends Reduction = Reduction> {
   readonly weight?: Float32Array;
   /** [V] */
   readonly bias?: Float32Array;
+  /** Share of the blocks that the gradient filter left out, in [0, 1]; there with `gradientFilter`. */
+  readonly filtered?: number;
 }
 
 /**
@@ -61,6 +35,14 @@ export interface CrossEntropy<R extends Reduction = Reduction> {
  * every row is ignored (or there is none) the loss is 0 and so are the gradients, where PyTorch gives NaN; and an
  * infinite loss (a target that is masked by a bias of -Infinity) is an error. The loss is summed in float64 from the
  * device's answer. The arrays given must stay unchanged until the promise settles.
+ *
+ * `gradientFilter` is the gradient filtering of Cut Cross-Entropy (Wijmans et al. 2024, "Cut Your Losses in
+ * Large-Vocabulary Language Models", section 4.3; `filter_eps` of its program). A block, here one row by 16 neighbouring
+ * ids, is left out of the gradients of hidden states and weight when all its probabilities, the head's and a teacher's,
+ * are below ε and no target of the row is in it. The loss and the bias's gradient stay exact. The gradients lose what
+ * the tail of small probabilities adds up to (docs/guide.md has numbers): it is for heads that are trained. An untrained
+ * head's probabilities are all near 1 / V, so that only targets would be left, and tokens that are no targets would never
+ * be pushed down.
  *
  * @param hidden [N, D], row-major; of ignored rows not even looked at
  * @param targets ids [N]; or probabilities of some ids of each row; or a teacher: a head on the same device with its
@@ -77,7 +59,7 @@ export async function crossEntropy<R extends Reduction = "mean">(
   options: CrossEntropyOptions<R> = {},
 ): Promise<CrossEntropy<R>> {
   const { device, vocabSize, hiddenSize: D } = head;
-  const { reduction, wanted, zLoss, ...settings } = checkOptions(head, options);
+  const { reduction, wanted, zLoss, filter, ...settings } = checkOptions(head, options);
   if (!(hidden instanceof Float32Array) || hidden.length % D !== 0)
     throw new InputError(
       `crossEntropy: hidden: expected a Float32Array of whole rows of ${D} numbers, got ${hidden?.length} numbers`,
@@ -94,7 +76,12 @@ export async function crossEntropy<R extends Reduction = "mean">(
     wanted.weight === true ? await zeros(device, head.weights.matrix, options.signal) : wanted.weight;
   try {
     const bias = wanted.bias ? new Float32Array(vocabSize) : undefined;
-    const query = queryOf(rows, share, settings.classWeights, { hidden: wanted.hidden, weight, bias });
+    const query = queryOf(rows, share, settings.classWeights, {
+      hidden: wanted.hidden,
+      weight,
+      bias,
+      ...(filter !== undefined && { filter }),
+    });
     const answer = await ask(head, takeRows(hidden, rows.kept, D), query, rows, N, options.signal);
     const losses = rowLosses(rows, answer, settings.classWeights, vocabSize);
     return {
@@ -103,64 +90,11 @@ export async function crossEntropy<R extends Reduction = "mean">(
       ...(answer.dHidden && { hidden: putRows(answer.dHidden, rows.kept, N, D) }),
       ...(wanted.weight === true && weight && { weight: await weight.gather(upTo(vocabSize)) }),
       ...(bias && { bias }),
+      ...(answer.filtered !== undefined && { filtered: answer.filtered }),
     };
   } finally {
     if (wanted.weight === true) weight?.free();
   }
-}
-
-interface Settings {
-  readonly reduction: Reduction;
-  readonly wanted: { readonly hidden: boolean; readonly weight?: true | Matrix; readonly bias: boolean };
-  readonly zLoss: number;
-  readonly ignoreIndex?: number;
-  readonly labelSmoothing: number;
-  readonly classWeights?: Float32Array;
-}
-
-function checkOptions(head: LinearHead, options: CrossEntropyOptions): Settings {
-  checkFields("crossEntropy", options, [
-    "ignoreIndex",
-    "labelSmoothing",
-    "zLoss",
-    "classWeights",
-    "reduction",
-    "gradients",
-    "gradOutput",
-    "signal",
-  ]);
-  const { ignoreIndex, labelSmoothing = 0, zLoss = 0, classWeights, reduction = "mean" } = options;
-  if (ignoreIndex !== undefined && !Number.isSafeInteger(ignoreIndex))
-    throw new InputError(`crossEntropy: ignoreIndex: expected a whole number, got ${ignoreIndex}`);
-  if (!(labelSmoothing >= 0 && labelSmoothing <= 1))
-    throw new InputError(`crossEntropy: labelSmoothing: expected a number in [0, 1], got ${labelSmoothing}`);
-  if (!(zLoss >= 0 && zLoss < Infinity))
-    throw new InputError(`crossEntropy: zLoss: expected a finite number from 0, got ${zLoss}`);
-  if (!["mean", "sum", "none"].includes(reduction))
-    throw new InputError(
-      `crossEntropy: reduction: expected mean, sum or none, got ${JSON.stringify(reduction)}`,
-    );
-  if (classWeights) checkClassWeights("crossEntropy", classWeights, head.vocabSize);
-  const wanted = wantedGradients(head, options.gradients);
-  if (options.gradOutput !== undefined && !(wanted.hidden || wanted.weight || wanted.bias))
-    throw new InputError("crossEntropy: gradOutput scales gradients, but none were asked for");
-  return { reduction, wanted, zLoss, ignoreIndex, labelSmoothing, classWeights };
-}
-
-function wantedGradients(
-  head: LinearHead,
-  asked: CrossEntropyOptions["gradients"] = false,
-): Settings["wanted"] {
-  const { bias } = head.weights;
-  if (asked === true) return { hidden: true, weight: true, bias: bias !== undefined };
-  if (asked === false) return { hidden: false, bias: false };
-  if (typeof asked !== "object" || asked === null)
-    throw new InputError(
-      `crossEntropy: gradients: expected true, false or { hidden, weight, bias }, got ${asked}`,
-    );
-  checkFields("crossEntropy: gradients", asked, ["hidden", "weight", "bias"]);
-  if (asked.bias && !bias) throw new InputError("crossEntropy: gradients.bias: the head has no bias");
-  return { hidden: asked.hidden ?? false, weight: asked.weight || undefined, bias: asked.bias ?? false };
 }
 
 /** What each kept row's loss, and its lse², is multiplied by in the sum of which the device gives the gradients. */

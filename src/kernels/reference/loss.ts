@@ -1,5 +1,5 @@
 import type { HeadWeights } from "../device.js";
-import type { LossAnswer, LossQuery } from "../loss.js";
+import { FILTER_IDS, type LossAnswer, type LossQuery } from "../loss.js";
 import { checkLoss, infinite } from "../validate-loss.js";
 import { logitsOf, type PlainHead } from "./ask.js";
 import type { Breather } from "./breather.js";
@@ -43,6 +43,7 @@ export async function loss(
   const dWeight = weightGradient && new Float64Array(V * D);
   const dBias = gradients.bias && new Float64Array(V);
   const totalWeight = classWeights?.reduce((sum, w) => sum + w, 0) ?? V;
+  let left = 0;
 
   for (let n = 0; n < N; n++) {
     const h = hidden.subarray(n * D, (n + 1) * D);
@@ -52,11 +53,14 @@ export async function loss(
     if (!(answer.dHidden || dWeight || dBias)) continue;
     const dz = rowGradient(student, n, row, query, totalWeight, shares);
     const dh = new Float64Array(D);
+    const kept = keptBlocks(n, row, query, shares);
+    left += kept.reduce((sum, keep) => sum + (keep ? 0 : 1), 0);
     await breather.pieces(V, 2 * D, (first, end) => {
       for (let c = first; c < end; c++) {
         if (dz[c] === 0) continue;
         const at = c * D;
         if (dBias) dBias[c] += dz[c];
+        if (!kept[Math.floor(c / FILTER_IDS)]) continue;
         if (dWeight) for (let k = 0; k < D; k++) dWeight[at + k] += dz[c] * h[k];
         if (answer.dHidden) for (let k = 0; k < D; k++) dh[k] += dz[c] * student.weight[at + k];
       }
@@ -65,6 +69,8 @@ export async function loss(
   }
   if (dWeight && weightGradient) addTo(weightGradient, dWeight);
   if (dBias && gradients.bias) addTo(gradients.bias, dBias);
+  if (gradients.filter !== undefined)
+    return { ...answer, filtered: left / Math.max(1, N * Math.ceil(V / FILTER_IDS)) };
   return answer;
 }
 
@@ -162,6 +168,23 @@ function rowGradient(
   for (let c = 0; c < out.length; c++)
     out[c] *= scale * (softcap === undefined ? 1 : 1 - (logits[c] / softcap) ** 2);
   return out;
+}
+
+/** Which blocks of row n the gradient filter keeps: see `LossGradients.filter`. */
+function keptBlocks(
+  n: number,
+  { logits, logSumExp }: RowLogits,
+  { ids, perRow, coefficients, gradients: { filter = 0 } }: LossQuery,
+  shares: Float64Array | undefined,
+): boolean[] {
+  const kept = new Array<boolean>(Math.ceil(logits.length / FILTER_IDS)).fill(filter === 0);
+  if (filter === 0) return kept;
+  for (let i = n * perRow; i < (n + 1) * perRow; i++)
+    if (coefficients[i] !== 0) kept[Math.floor(ids[i] / FILTER_IDS)] = true;
+  for (let c = 0; c < logits.length; c++)
+    if (Math.max(Math.exp(logits[c] - logSumExp), shares?.[c] ?? 0) >= filter)
+      kept[Math.floor(c / FILTER_IDS)] = true;
+  return kept;
 }
 
 function addTo(into: Float32Array, sums: Float64Array): void {

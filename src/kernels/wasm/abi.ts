@@ -62,6 +62,8 @@ export const OPCODE = {
   muonGram: 40,
   muonApply: 41,
   muonStep: 42,
+  filteredWeightGradient: 43,
+  filteredInputGradient: 44,
 } as const;
 
 export const ACTIVATION = { geluErf: 0, geluTanh: 1, relu: 2, silu: 3, tanh: 4 } as const;

@@ -2,19 +2,14 @@ import { InputError } from "../../errors.js";
 import type { HeadWeights } from "../device.js";
 import type { LossAnswer, LossQuery } from "../loss.js";
 import { infinite } from "../validate-loss.js";
-import { CTL_COUNT, CTL_OPS, CTL_ROWS, OPCODE, quantBytes, SHARD } from "./abi.js";
+import { CTL_COUNT, CTL_OPS, CTL_ROWS, OPCODE, quantBytes } from "./abi.js";
 import type { Arena } from "./arena.js";
 import { padded } from "./body.js";
 import { mergeSums } from "./head.js";
+import { type Chunk, chunkRows, layOut, NUMBERS } from "./loss-chunk.js";
 import type { WasmMatrix } from "./matrix.js";
 import type { Pool } from "./pool.js";
 import { f, Records } from "./records.js";
-
-/** Rows of a chunk, at most, and bytes that its logits may take. */
-const ROWS = 256;
-const ROOM = 64 << 20;
-/** Floats that a row's gradient needs; see `lossGradient` in assembly/loss.ts. */
-const NUMBERS = 8;
 
 /**
  * Linear + cross-entropy in chunks of rows: the logits of a chunk are made once, folded, turned into their gradients where
@@ -45,7 +40,8 @@ export class LossRunner {
       ...(query.teacher && { teacherLogits: new Float64Array(N) }),
       ...(query.gradients.hidden && { dHidden: new Float32Array(N * D) }),
     };
-    if (N === 0) return answer;
+    const { bias, filter } = query.gradients;
+    if (N === 0) return { ...answer, ...(filter !== undefined && { filtered: 0 }) };
     if (query.gradients.hidden && head.matrix.type !== "f32")
       throw new InputError(
         `${head.matrix.name}: expected float32 weights to differentiate by hidden states, got ${head.matrix.type}; load them as float32`,
@@ -54,8 +50,7 @@ export class LossRunner {
     // Vectors first: a grown memory has a new buffer, and views of the old one end.
     this.vector(head.bias);
     this.vector(query.teacher?.head.bias);
-    const logitBytes = padded(V) * 4 + 64;
-    const rows = Math.min(N, ROWS, Math.max(2, Math.floor(ROOM / logitBytes)));
+    const rows = chunkRows(N, V);
     const held: number[] = [];
     const take = (bytes: number, what: string) => {
       const at = this.arena.alloc(bytes, what);
@@ -63,47 +58,15 @@ export class LossRunner {
       return at;
     };
     try {
-      const teacherD = query.teacher?.head.matrix.cols ?? 0;
-      const shards = Math.ceil(V / SHARD);
-      const bias = query.gradients.bias;
-      const quantised = Math.max(
-        ...[head.matrix, query.teacher?.head.matrix].map((m) =>
-          m && (m as WasmMatrix).integer ? quantBytes(m.cols) : 0,
-        ),
-      );
-      const chunk: Chunk = {
-        head,
-        query,
-        V,
-        shards,
-        logitBytes,
-        x: take(rows * padded(D) * 4, "hidden states"),
-        quant: take(rows * quantised, "quantised hidden states"),
-        logits: take(rows * logitBytes, "the logits of a chunk"),
-        sums: take(rows * shards * 24, "sums"),
-        flags: take(rows * 4, "row flags"),
-        weighted: query.uniform ? take(rows * 8, "weighted logits") : 0,
-        weights: query.uniform ? take(padded(V) * 4, "class weights") : 0,
-        ids: take(rows * query.perRow * 4, "ids"),
-        coefficients: take(rows * query.perRow * 4, "coefficients"),
-        targets: take(rows * query.perRow * 4, "target logits"),
-        numbers: take(rows * NUMBERS * 4, "rows' numbers"),
-        teacherX: query.teacher ? take(rows * padded(teacherD) * 4, "the teacher's hidden states") : 0,
-        teacherLogits: query.teacher ? take(rows * logitBytes, "the teacher's logits") : 0,
-        teacherDots: query.teacher ? take(rows * 8, "the teacher's dots") : 0,
-        turned: query.gradients.weight
-          ? take(padded(D) * (padded(rows) + 16) * 4, "turned hidden states")
-          : 0,
-        turnedBytes: (padded(rows) + 16) * 4,
-        dHidden: query.gradients.hidden ? take(padded(D) * rows * 4, "a hidden gradient") : 0,
-        bias: bias ? take(padded(V) * 4, "a bias gradient") : 0,
-        list: take(128 * 8, "an op list"),
-      };
+      const chunk = layOut(head, query, rows, take);
       this.fill(chunk);
+      let kept = 0;
       for (let first = 0; first < N; first += rows)
-        await this.chunk(chunk, hidden, first, Math.min(rows, N - first), answer, signal);
+        kept += await this.chunk(chunk, hidden, first, Math.min(rows, N - first), answer, signal);
       if (bias) bias.set(new Float32Array(this.pool.memory.buffer, chunk.bias, V));
-      return answer;
+      if (filter === undefined) return answer;
+      const all = N * chunk.blocks;
+      return { ...answer, filtered: filter === 0 ? 0 : (all - kept) / all };
     } finally {
       for (const at of held) this.arena.release(at);
     }
@@ -121,6 +84,7 @@ export class LossRunner {
     if (chunk.bias) new Float32Array(buffer, chunk.bias, padded(V)).fill(0).set(query.gradients.bias ?? []);
   }
 
+  /** @returns how many blocks the gradient filter kept; 0 without one */
   private async chunk(
     chunk: Chunk,
     hidden: Float32Array,
@@ -128,7 +92,7 @@ export class LossRunner {
     rows: number,
     answer: LossAnswer,
     signal?: AbortSignal,
-  ): Promise<void> {
+  ): Promise<number> {
     const { query, head, V } = chunk;
     const { teacher, perRow, gradients } = query;
     const D = head.matrix.cols;
@@ -165,7 +129,7 @@ export class LossRunner {
       for (let j = n * perRow; j < (n + 1) * perRow; j++) all += query.coefficients[j];
       numbers.set([max, 1 / s, all, query.uniform?.[n] ?? 0], r * NUMBERS);
     }
-    if (!(gradients.hidden || gradients.weight || gradients.bias || teacher)) return;
+    if (!(gradients.hidden || gradients.weight || gradients.bias || teacher)) return 0;
     await this.backward(chunk, rows, signal);
     if (teacher) {
       const dots = new Float64Array(buffer, chunk.teacherDots, rows);
@@ -178,6 +142,7 @@ export class LossRunner {
       answer.teacherLogits?.set(dots, first);
     }
     if (chunk.dHidden && answer.dHidden) this.take(answer.dHidden, D, first, rows, chunk.dHidden);
+    return chunk.kept ? new Int32Array(buffer, chunk.keptCounts, rows).reduce((a, b) => a + b) : 0;
   }
 
   /** Logits of a chunk and their folds. */
@@ -248,18 +213,31 @@ export class LossRunner {
       chunk.teacherLogits,
       chunk.teacherDots,
       chunk.targets,
+      f(gradients.filter ?? 0),
+      chunk.kept,
+      chunk.keptCounts,
     ]);
     if (chunk.dHidden) {
       const stride = padded(D) * 4;
       new Float32Array(this.pool.memory.buffer, chunk.dHidden, padded(D) * rows).fill(0);
-      list.push(OPCODE.inputGradient, true, [descriptor, chunk.dHidden, stride, ...common]);
+      const product = chunk.kept ? OPCODE.filteredInputGradient : OPCODE.inputGradient;
+      list.push(product, true, [descriptor, chunk.dHidden, stride, ...common, chunk.kept]);
     }
-    if (gradients.weight || gradients.bias) {
-      if (gradients.weight)
+    const into = gradients.weight as WasmMatrix | undefined;
+    if (chunk.kept && into)
+      list.push(OPCODE.filteredWeightGradient, true, [
+        into.descriptor,
+        chunk.x,
+        padded(D) * 4,
+        ...common,
+        chunk.kept,
+      ]);
+    const whole = chunk.kept ? undefined : into;
+    if (whole || gradients.bias) {
+      if (whole)
         list.push(OPCODE.transpose, true, [chunk.x, padded(D) * 4, chunk.turned, chunk.turnedBytes, rows, D]);
-      const into = gradients.weight as WasmMatrix | undefined;
       list.push(OPCODE.weightGradient, true, [
-        into?.descriptor ?? 0,
+        whole?.descriptor ?? 0,
         chunk.turned,
         chunk.turnedBytes,
         ...common,
@@ -307,33 +285,4 @@ export class LossRunner {
         (first + r) * width,
       );
   }
-}
-
-/** Where a chunk's parts stand in memory (0: not needed), and what is asked of it. */
-interface Chunk {
-  readonly head: HeadWeights;
-  readonly query: LossQuery;
-  readonly V: number;
-  readonly shards: number;
-  readonly logitBytes: number;
-  readonly x: number;
-  /** Hidden states as integer weights meet them. */
-  readonly quant: number;
-  readonly logits: number;
-  readonly sums: number;
-  readonly flags: number;
-  readonly weighted: number;
-  readonly weights: number;
-  readonly ids: number;
-  readonly coefficients: number;
-  readonly targets: number;
-  readonly numbers: number;
-  readonly teacherX: number;
-  readonly teacherLogits: number;
-  readonly teacherDots: number;
-  readonly turned: number;
-  readonly turnedBytes: number;
-  readonly dHidden: number;
-  readonly bias: number;
-  readonly list: number;
 }

@@ -66,6 +66,8 @@ export const OP_MUON_SCALE: i32 = 39;
 export const OP_MUON_GRAM: i32 = 40;
 export const OP_MUON_APPLY: i32 = 41;
 export const OP_MUON_STEP: i32 = 42;
+export const OP_FILTERED_WEIGHT_GRADIENT: i32 = 43;
+export const OP_FILTERED_INPUT_GRADIENT: i32 = 44;
 
 /** Matrix descriptor: 8 words. */
 export const MAT_FORMAT: usize = 0;

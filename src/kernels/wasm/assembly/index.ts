@@ -1,7 +1,7 @@
 import {
   CTL, CTL_ARRIVED, CTL_COUNT, CTL_GENERATION, CTL_IDLE, CTL_OPS, CTL_PHASE, CTL_POSITIONS, CTL_ROWS, CTL_SEGMENTS, CTL_SLEEPERS, CTL_THREADS,
   MAT_COLS, MAT_DATA, MAT_FORMAT, MAT_PANEL, MAT_ROWS, OP_ACT, OP_ADD, OP_ATTENTION, OP_COPY, OP_EMBED, OP_GATE, OP_HEAD, OP_INPUT_GRADIENT,
-  OP_LOSS_FOLD, OP_LOSS_GRADIENT, OP_LOSS_LOGITS, OP_TRANSPOSE, OP_WEIGHT_GRADIENT,
+  OP_LOSS_FOLD, OP_LOSS_GRADIENT, OP_LOSS_LOGITS, OP_TRANSPOSE, OP_WEIGHT_GRADIENT, OP_FILTERED_INPUT_GRADIENT, OP_FILTERED_WEIGHT_GRADIENT,
   OP_NORM_MOMENTS, OP_NORM_VECTORS, OP_NORM_INPUT, OP_ACT_GRADIENT, OP_SCATTER, OP_CLEAR, OP_ATTENTION_GRADIENT, OP_ADAMW, OP_SQUARES,
   OP_SGD, OP_LION, OP_MUON_MOMENTUM, OP_MUON_SQUARES, OP_MUON_SCALE, OP_MUON_GRAM, OP_MUON_APPLY, OP_MUON_STEP,
   OP_MATMUL, OP_NORM, OP_PACK, OP_POSITIONS, OP_QUANT, OP_RESCORE, OP_ROPE, OP_SCALE, OP_SCREEN, OP_SCREEN_BUILD,
@@ -9,6 +9,7 @@ import {
 } from "./abi";
 import { actGradient, attentionGradient, clear, normInput, normMoments, normVectors, scatter } from "./backward";
 import { attendPair, headBytes, storeHead } from "./attention";
+import { filteredInputGradient, filteredWeightGradient } from "./filter";
 import { head, targets } from "./head";
 import { lossFold, lossGradient, lossLogits } from "./loss";
 import { muonApply, muonGram, muonMomentum, muonScale, muonSquares, muonStep } from "./muon";
@@ -95,6 +96,8 @@ function step(op: usize, code: i32, tid: i32, nt: i32, N: i32): void {
   if (code == OP_TRANSPOSE) return transpose(op, tid, nt);
   if (code == OP_WEIGHT_GRADIENT) return weightGradient(op, tid, nt);
   if (code == OP_INPUT_GRADIENT) return inputGradient(op, tid, nt);
+  if (code == OP_FILTERED_WEIGHT_GRADIENT) return filteredWeightGradient(op, tid, nt);
+  if (code == OP_FILTERED_INPUT_GRADIENT) return filteredInputGradient(op, tid, nt);
   if (code == OP_NORM_MOMENTS) return normMoments(op, tid, nt);
   if (code == OP_NORM_VECTORS) return normVectors(op, tid, nt);
   if (code == OP_NORM_INPUT) return normInput(op, tid, nt);
