@@ -113,7 +113,10 @@ export const threadsOption = (): Option =>
   );
 
 export const modelOption = (): Option =>
-  new Option("-m, --model <path>", "the model: a Hugging Face folder or a .gguf file");
+  new Option(
+    "-m, --model <path>",
+    "the model: a Hugging Face folder or a .gguf file (default: the embedded tiny-gpt)",
+  );
 
 /** Adds --model, --device, --threads and --padded. */
 export function addModelOptions(command: Command): Command {

@@ -1,6 +1,7 @@
 import { AbortError, checkFields, InputError } from "../errors.js";
 import type { LinearHead } from "../head/linear.js";
-import { SAMPLING_FIELDS, type Sampling, samplingOf } from "../sampling/options.js";
+import { checkSuppressed, SAMPLING_FIELDS, type Sampling, samplingOf } from "../sampling/options.js";
+import type { Place } from "../sampling/pick.js";
 import { StopDetector } from "../sampling/stopping.js";
 import { type Chosen, nextToken } from "./next-token.js";
 import type { Runner } from "./runner.js";
@@ -33,9 +34,14 @@ export interface GeneratePlan {
 /**
  * Options with what a model's generation config says where they say nothing. Who asks for a temperature, a filter or a
  * seed asks for a sample: a config's `do_sample: false` does not hold against it.
+ * @param vocabSize ids that the head answers about
  * @throws InputError for an unknown option or one out of its range
  */
-export function planGeneration(options: GenerateOptions, defaults: GenerateOptions): GeneratePlan {
+export function planGeneration(
+  options: GenerateOptions,
+  defaults: GenerateOptions,
+  vocabSize: number,
+): GeneratePlan {
   const fields = ["maxNewTokens", "ignoreEos", "stop", "alternatives", "rank", "sequence", "signal"];
   checkFields("generate", options, [...SAMPLING_FIELDS, ...fields]);
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
@@ -43,17 +49,20 @@ export function planGeneration(options: GenerateOptions, defaults: GenerateOptio
   const merged: GenerateOptions = { ...defaults, ...(samples && { greedy: false }), ...given };
   const { maxNewTokens = DEFAULT_NEW_TOKENS, ignoreEos = false, stop = [], rank = false } = merged;
   const { alternatives = 0, sequence = 0 } = merged;
-  whole("maxNewTokens", maxNewTokens, 1);
-  whole("alternatives", alternatives, 0);
-  whole("sequence", sequence, 0);
+  checkWhole("maxNewTokens", maxNewTokens, 1);
+  checkWhole("alternatives", alternatives, 0);
+  checkWhole("sequence", sequence, 0);
   const stops = typeof stop === "string" ? [stop] : stop;
   if (!Array.isArray(stops) || !stops.every((text) => typeof text === "string" && text !== ""))
     throw new InputError("stop: expected a string or strings, none of them empty");
   const sampling = samplingOf(Object.fromEntries(SAMPLING_FIELDS.map((field) => [field, merged[field]])));
+  const fromFile = given.suppressTokens === undefined;
+  checkSuppressed(sampling, vocabSize, fromFile ? "generation_config.json: suppress_tokens" : undefined);
   return { sampling, maxNewTokens, ignoreEos, stops, alternatives, rank, sequence, signal: merged.signal };
 }
 
-function whole(name: string, value: number, min: number): void {
+/** @throws InputError for anything but a whole number in [min, 2^31) */
+export function checkWhole(name: string, value: number, min: number): void {
   if (!Number.isInteger(value) || value < min || value > 2 ** 31 - 1)
     throw new InputError(
       `${name}: expected a whole number from ${min}, got ${JSON.stringify(value) ?? value}`,
@@ -69,36 +78,67 @@ export async function* generate(
   promptIds: readonly number[],
   plan: GeneratePlan,
 ): AsyncGenerator<Piece, void, undefined> {
-  const { tokenizer } = model;
   const { signal } = plan;
-  if (plan.stops.length > 0 && !tokenizer)
-    throw new InputError("stop: the model has no tokenizer, so there is no text in which to find it");
-  const text = new GeneratedText(tokenizer, promptIds, plan.stops);
+  const growing = new GrowingSequence(model, promptIds, plan, plan.sequence);
   const session = Session.start(model.runner);
-  const context = [...promptIds];
   try {
     let hidden = await session.feed(promptIds, { signal });
-    for (let step = 0; ; step++) {
-      const place = { sequence: plan.sequence, step, context };
-      const chosen = await nextToken(model.head, hidden, plan.sampling, place, plan, signal);
-      const { id } = chosen;
-      context.push(id);
-      const atEnd = !plan.ignoreEos && model.eosIds.includes(id);
-      // An end token ends the text and is no part of it.
-      const { stopped, text: certain } = atEnd ? { stopped: false, text: "" } : text.push(id);
-      let finishReason: FinishReason | undefined;
-      if (atEnd) finishReason = "eos";
-      else if (stopped) finishReason = "stop";
-      else if (step + 1 >= plan.maxNewTokens || session.room === 0) finishReason = "length";
-      const rest = finishReason === undefined || stopped ? undefined : text.end();
-      // A stop string may be completed by what waited for the end.
-      if (rest?.stopped && finishReason === "length") finishReason = "stop";
-      yield piece(chosen, certain + (rest?.text ?? ""), finishReason, tokenizer);
+    for (;;) {
+      const chosen = await nextToken(model.head, hidden, plan.sampling, growing.place, plan, signal);
+      const { text, finishReason } = growing.push(chosen.id);
+      yield piece(chosen, text, finishReason, model.tokenizer);
       if (finishReason !== undefined) return;
-      hidden = await session.feed([id], { signal });
+      hidden = await session.feed([chosen.id], { signal });
     }
   } finally {
     session.close();
+  }
+}
+
+/** A sequence while it is generated: takes the tokens chosen, gives their text and says when it ends. */
+export class GrowingSequence {
+  private readonly ids: number[];
+  private readonly text: GeneratedText;
+  private step = 0;
+
+  /**
+   * @param sequence which of several samples of one seed this is
+   * @throws InputError for stop strings without a tokenizer
+   */
+  constructor(
+    private readonly model: Generator,
+    promptIds: readonly number[],
+    private readonly plan: GeneratePlan,
+    private readonly sequence: number,
+  ) {
+    const { tokenizer } = model;
+    if (plan.stops.length > 0 && !tokenizer)
+      throw new InputError("stop: the model has no tokenizer, so there is no text in which to find it");
+    this.ids = [...promptIds];
+    this.text = new GeneratedText(tokenizer, promptIds, plan.stops);
+  }
+
+  /** Where the next token will stand. */
+  get place(): Place {
+    return { sequence: this.sequence, step: this.step, context: this.ids };
+  }
+
+  /** Takes the next token; gives the text that became certain, and the reason when this was the last. */
+  push(id: number): { readonly text: string; readonly finishReason?: Exclude<FinishReason, "abort"> } {
+    const { plan, model } = this;
+    // All but the new token have been read.
+    const full = this.ids.length >= model.runner.maxPositions;
+    this.ids.push(id);
+    this.step++;
+    // An end token ends the text and is no part of it.
+    if (!plan.ignoreEos && model.eosIds.includes(id))
+      return { text: this.text.end().text, finishReason: "eos" };
+    const { text, stopped } = this.text.push(id);
+    if (stopped) return { text, finishReason: "stop" };
+    if (this.step < plan.maxNewTokens && !full) return { text };
+    // A stop string may be completed by what waited for the end.
+    const rest = this.text.end();
+    return { text: text + rest.text, finishReason: rest.stopped ? "stop" : "length" };
   }
 }
 

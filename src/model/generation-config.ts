@@ -7,7 +7,7 @@ import type { GenerateOptions } from "./types.js";
 export interface GenerationConfig {
   readonly bosId: number | undefined;
   readonly eosIds: readonly number[];
-  /** Options that hold where no other is given. Sampling options stand here only when the file says `do_sample`. */
+  /** Options that hold where no other is given. Temperature and filters stand here only when the file says `do_sample`. */
   readonly defaults: GenerateOptions;
 }
 
@@ -36,6 +36,8 @@ function generationDefaults(fields: Fields): GenerateOptions {
   const defaults: { -readonly [K in keyof GenerateOptions]: GenerateOptions[K] } = {};
   if (fields.has("max_new_tokens")) defaults.maxNewTokens = fields.whole("max_new_tokens");
   if (fields.has("repetition_penalty")) defaults.repetitionPenalty = fields.positive("repetition_penalty");
+  const suppressed = idList(fields, "suppress_tokens");
+  if (suppressed.length > 0) defaults.suppressTokens = suppressed;
   if (!fields.has("do_sample")) return defaults;
   defaults.greedy = !fields.flag("do_sample", false);
   // transformers ignores the other fields when the file does not ask for samples.

@@ -30,7 +30,7 @@ export async function nextToken(
   signal?: AbortSignal,
 ): Promise<Chosen> {
   const count = Math.min(beside.alternatives, head.vocabSize);
-  const plain = sampling.repetitionPenalty === 1;
+  const plain = sampling.repetitionPenalty === 1 && sampling.suppressTokens.size === 0;
   if (plain && sampling.greedy) {
     const ask = { topK: Math.max(1, count), logSumExp: true } as const;
     const { topK, logSumExp } = await head.ask(hidden, ask, { signal });

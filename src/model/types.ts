@@ -67,6 +67,12 @@ export interface GenerateOptions extends SamplingOptions {
   readonly signal?: AbortSignal;
 }
 
+/** Options of `generateMany`: those of `generate`, for every prompt alike. */
+export interface GenerateManyOptions extends Omit<GenerateOptions, "alternatives" | "rank" | "sequence"> {
+  /** Most sequences that stand side by side, each with a cache of its own; a whole number from 1, default 32. */
+  readonly batchSize?: number;
+}
+
 export interface Alternative {
   readonly id: number;
   readonly token: string;
@@ -105,6 +111,13 @@ export interface Generated {
   readonly logProbs: number[];
   readonly finishReason: FinishReason;
   readonly timing: GenerateTiming;
+}
+
+/** What `generateMany` gives for one prompt. */
+export interface GeneratedOne extends Omit<Generated, "finishReason" | "timing"> {
+  /** Which prompt, counted from 0. */
+  readonly index: number;
+  readonly finishReason: Exclude<FinishReason, "abort">;
 }
 
 /** Options of `score`. */

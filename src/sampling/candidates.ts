@@ -19,13 +19,14 @@ export function chooseAmong(
   sampling: Sampling,
   place: Place,
 ): { id: number; logit: number } | undefined {
-  const { greedy, temperature, topK, topP, minP, repetitionPenalty } = sampling;
+  const { greedy, temperature, topK, topP, minP, repetitionPenalty, suppressTokens } = sampling;
   const z = logits.slice();
   if (repetitionPenalty !== 1) {
     const seen = new Set(place.context);
     const here = Array.from(ids.keys()).filter((i) => seen.has(ids[i]));
     penalizeRepetition(z, here, repetitionPenalty);
   }
+  for (const [i, id] of ids.entries()) if (suppressTokens.has(id)) z[i] = -Infinity;
   // What the other ids reach at most, by the same arithmetic. Strictly above it no tie with them is possible.
   const others = Float32Array.of(least);
   if (!greedy) {
@@ -34,8 +35,8 @@ export function chooseAmong(
   }
   const [bound] = others;
   const falling = z.slice().sort().reverse();
-  // Greedy without a penalty: equal logits come by rising id, so the first candidate is the answer even in a tie.
-  let enough = greedy && (repetitionPenalty === 1 || falling[0] > bound);
+  // Greedy without a penalty: equal logits come by rising id, so the first candidate left is the answer even in a tie.
+  let enough = greedy && (repetitionPenalty === 1 ? falling[0] > -Infinity : falling[0] > bound);
   if (!greedy) {
     const whole = topK > 0 && topK <= z.length && falling[topK - 1] > bound;
     const others = topP === 1 && minP > 0 && Math.exp(bound - falling[0]) < minP;

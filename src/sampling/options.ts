@@ -1,9 +1,22 @@
 import { InputError } from "../errors.js";
-import { applyTemperature, filterMinP, filterTopK, filterTopP, penalizeRepetition } from "./processors.js";
+import {
+  applyTemperature,
+  filterMinP,
+  filterTopK,
+  filterTopP,
+  penalizeRepetition,
+  suppress,
+} from "./processors.js";
 
-/** How a token is chosen. The order is Hugging Face's: penalty, temperature, top-k, top-p, min-p, then the sample. */
+/**
+ * How a token is chosen. The order is Hugging Face's: penalty, suppressed ids, temperature, top-k, top-p, min-p, then
+ * the sample.
+ */
 export interface SamplingOptions {
-  /** The likeliest token (after the penalty); filters and temperature then change nothing. Default false. */
+  /**
+   * The likeliest token (after the penalty, of those not suppressed); filters and temperature then change nothing.
+   * Default false.
+   */
   readonly greedy?: boolean;
   /** From 1e-6 (below that ask for greedy) to 1e30; default 1. */
   readonly temperature?: number;
@@ -15,12 +28,19 @@ export interface SamplingOptions {
   readonly minP?: number;
   /** Above 0; 1 = off. Prompt and output count. Default 1. */
   readonly repetitionPenalty?: number;
+  /**
+   * Ids of the vocabulary that are never chosen; at least one other must be left. Default none. (Hugging Face's
+   * `suppress_tokens`.)
+   */
+  readonly suppressTokens?: readonly number[];
   /** A whole number in [0, 2^53); default 0. */
   readonly seed?: number;
 }
 
 /** Every option, with its default filled in. */
-export type Sampling = Required<SamplingOptions>;
+export interface Sampling extends Required<Omit<SamplingOptions, "suppressTokens">> {
+  readonly suppressTokens: ReadonlySet<number>;
+}
 
 /** Names of the options, for checks of unknown fields. */
 export const SAMPLING_FIELDS = [
@@ -30,6 +50,7 @@ export const SAMPLING_FIELDS = [
   "topP",
   "minP",
   "repetitionPenalty",
+  "suppressTokens",
   "seed",
 ] as const;
 
@@ -42,6 +63,7 @@ export function samplingOf(options: SamplingOptions): Sampling {
     topP = 1,
     minP = 0,
     repetitionPenalty = 1,
+    suppressTokens = [],
     seed = 0,
   } = options;
   const must = (ok: boolean, name: string, range: string, got: unknown) => {
@@ -65,13 +87,42 @@ export function samplingOf(options: SamplingOptions): Sampling {
     "a number above 0",
     repetitionPenalty,
   );
+  must(
+    Array.isArray(suppressTokens) && suppressTokens.every((id) => Number.isInteger(id) && id >= 0),
+    "suppressTokens",
+    "a list of ids, whole numbers from 0",
+    suppressTokens,
+  );
   must(Number.isSafeInteger(seed) && seed >= 0, "seed", "a whole number in [0, 2^53)", seed);
-  return { greedy, temperature, topK, topP, minP, repetitionPenalty, seed };
+  const filters = { greedy, temperature, topK, topP, minP, repetitionPenalty };
+  return { ...filters, suppressTokens: new Set(suppressTokens), seed };
+}
+
+/**
+ * Checks suppressed ids against a vocabulary, which `samplingOf` does not know.
+ * @param what where they were given, for messages
+ * @throws InputError for an id outside the vocabulary, or when all of it is suppressed
+ */
+export function checkSuppressed(
+  { suppressTokens }: Sampling,
+  vocabSize: number,
+  what = "suppressTokens",
+): void {
+  for (const id of suppressTokens)
+    if (id >= vocabSize)
+      throw new InputError(
+        `${what}: expected ids from 0 to ${vocabSize - 1}, the model's vocabulary, got ${id}`,
+      );
+  if (suppressTokens.size === vocabSize)
+    throw new InputError(
+      `${what}: all ${vocabSize} ids of the vocabulary are suppressed: leave at least one to choose`,
+    );
 }
 
 /** The whole chain on a row of logits, in place; -Infinity marks a removed token. `context`: prompt and output ids. */
 export function processLogits(logits: Float32Array, sampling: Sampling, context: Iterable<number>): void {
   if (sampling.repetitionPenalty !== 1) penalizeRepetition(logits, context, sampling.repetitionPenalty);
+  suppress(logits, sampling.suppressTokens);
   if (sampling.greedy) return;
   applyTemperature(logits, sampling.temperature);
   filter(logits, sampling);

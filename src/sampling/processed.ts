@@ -2,13 +2,20 @@ import { checkFields, InputError } from "../errors.js";
 import { type AskSample, sampleQuery } from "../head/ask.js";
 import type { Distribution, RankedToken, TokenDistribution } from "../head/distribution.js";
 import { likelihood, oneId } from "../head/tokens.js";
-import { processLogits, SAMPLING_FIELDS, type SamplingOptions, samplingOf } from "./options.js";
+import {
+  checkSuppressed,
+  processLogits,
+  SAMPLING_FIELDS,
+  type SamplingOptions,
+  samplingOf,
+} from "./options.js";
 import { pick } from "./pick.js";
 import { applyTemperature } from "./processors.js";
 
 /**
- * A distribution after penalty, temperature and filters: what sampling with these options draws from. Every value is
- * processed; removed tokens have probability 0 (log-probability -Infinity). Greedy leaves one token, of probability 1.
+ * A distribution after penalty, suppressed ids, temperature and filters: what sampling with these options draws from.
+ * Every value is processed; removed tokens have probability 0 (log-probability -Infinity). Greedy leaves one token, of
+ * probability 1.
  */
 export class ProcessedDistribution implements TokenDistribution {
   private readonly row: Float32Array;
@@ -33,6 +40,7 @@ export class ProcessedDistribution implements TokenDistribution {
   ): Promise<ProcessedDistribution> {
     checkFields("processed", options, SAMPLING_FIELDS);
     const sampling = samplingOf(options);
+    checkSuppressed(sampling, raw.head.vocabSize);
     const logits = await raw.logits();
     processLogits(logits, sampling, context);
     if (sampling.greedy) {

@@ -12,6 +12,11 @@ export function penalizeRepetition(logits: Float32Array, ids: Iterable<number>, 
   for (const id of new Set(ids)) logits[id] = logits[id] < 0 ? logits[id] * penalty : logits[id] / penalty;
 }
 
+/** Removes these ids; those outside the row are passed over (SuppressTokensLogitsProcessor). */
+export function suppress(logits: Float32Array, ids: Iterable<number>): void {
+  for (const id of ids) if (id < logits.length) logits[id] = -Infinity;
+}
+
 /** z / T (TemperatureLogitsWarper). */
 export function applyTemperature(logits: Float32Array, temperature: number): void {
   if (temperature === 1) return;

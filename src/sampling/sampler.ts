@@ -1,4 +1,5 @@
 import type { LinearHead } from "../head/linear.js";
+import { Breather } from "../kernels/reference/breather.js";
 import { type Candidates, chooseAmong } from "./candidates.js";
 import { processLogits, type Sampling } from "./options.js";
 import { type Place, pick } from "./pick.js";
@@ -8,6 +9,8 @@ export { type Place, pick } from "./pick.js";
 /** First number of candidates where nothing says how many are enough, and the number past which the row is cheaper. */
 const FIRST = 64;
 const MOST_CANDIDATES = 1024;
+/** Logits of whole rows that one ask may bring: 16 MB. */
+const MOST_LOGITS = 2 ** 22;
 /** Candidates beyond the k-th, to see where ties with it end. */
 const SPARE = 8;
 
@@ -16,6 +19,12 @@ interface Choice {
   readonly id: number;
   readonly logit: number;
   readonly logSumExp?: number;
+}
+
+/** A chosen id and its raw log-probability (nats). */
+export interface Scored {
+  readonly id: number;
+  readonly logProb: number;
 }
 
 /**
@@ -31,12 +40,13 @@ export async function chooseToken(
   place: Place,
   signal?: AbortSignal,
 ): Promise<number> {
-  return (await choose(head, hidden, sampling, place, false, signal)).id;
+  const [{ id }] = await choose(head, hidden, sampling, [place], false, signal);
+  return id;
 }
 
 /**
- * `chooseToken` together with the token's raw log-probability (nats). That needs the whole vocabulary's sum, so the head
- * is read in full, but once for both.
+ * `chooseToken` together with the token's raw log-probability. That needs the whole vocabulary's sum, so the head is
+ * read in full, but once for both.
  */
 export async function chooseScored(
   head: LinearHead,
@@ -44,53 +54,112 @@ export async function chooseScored(
   sampling: Sampling,
   place: Place,
   signal?: AbortSignal,
-): Promise<{ id: number; logProb: number }> {
-  const { id, logit, logSumExp = Number.NaN } = await choose(head, hidden, sampling, place, true, signal);
-  return { id, logProb: logit - logSumExp };
+): Promise<Scored> {
+  const [scored] = await chooseScoredRows(head, hidden, sampling, [place], signal);
+  return scored;
 }
+
+/**
+ * `chooseScored` for each of N hidden rows [N, D] and its place. The head is asked once for all rows, and again only for
+ * those that the first ask leaves open. What a row gets depends on no other row.
+ */
+export async function chooseScoredRows(
+  head: LinearHead,
+  hidden: Float32Array,
+  sampling: Sampling,
+  places: readonly Place[],
+  signal?: AbortSignal,
+): Promise<Scored[]> {
+  const choices = await choose(head, hidden, sampling, places, true, signal);
+  return choices.map(({ id, logit, logSumExp = Number.NaN }) => ({ id, logProb: logit - logSumExp }));
+}
+
+/** Chooses for some rows and leaves the others open (undefined). */
+type Way = (hidden: Float32Array, places: readonly Place[]) => Promise<(Choice | undefined)[]>;
 
 async function choose(
   head: LinearHead,
   hidden: Float32Array,
   sampling: Sampling,
-  place: Place,
+  places: readonly Place[],
   scored: boolean,
   signal: AbortSignal | undefined,
-): Promise<Choice> {
-  const { greedy, temperature, topK, topP, minP, repetitionPenalty, seed } = sampling;
+): Promise<Choice[]> {
+  const { greedy, temperature, topK, topP, minP, repetitionPenalty, suppressTokens, seed } = sampling;
   const sums: { readonly logSumExp?: true } = scored ? { logSumExp: true } : {};
-  if (!greedy && repetitionPenalty === 1 && topK === 0 && topP === 1 && minP === 0) {
-    const sample = { temperature, seed, sequences: [place.sequence], steps: [place.step] };
-    const answer = await head.ask(hidden, { sample, ...sums }, { signal });
-    return {
-      id: answer.sample.ids[0],
-      logit: answer.sample.logits[0],
-      logSumExp: answer.logSumExp?.[0],
-    };
-  }
-  const seen = new Set(repetitionPenalty === 1 ? [] : place.context);
-  for (let n = firstCandidates(sampling, seen); n <= MOST_CANDIDATES && n < head.vocabSize; n *= 8) {
-    const answer = await head.ask(hidden, { topK: n, ...sums }, { signal });
-    const chosen = chooseAmong(byId(answer.topK[0]), sampling, { ...place, context: seen });
-    if (chosen) return { ...chosen, logSumExp: answer.logSumExp?.[0] };
-  }
-  const { logits, logSumExp } = await head.ask(hidden, { logits: true, ...sums }, { signal });
-  const processed = logits.slice();
-  processLogits(processed, sampling, seen);
-  const id = pick(processed, (i) => i, sampling, place);
-  return { id, logit: logits[id], logSumExp: logSumExp?.[0] };
+  const seen = places.map((place) => ({
+    ...place,
+    context: new Set(repetitionPenalty === 1 ? [] : place.context),
+  }));
+  const choices: (Choice | undefined)[] = places.map(() => undefined);
+  const settle = async (most: number, way: Way): Promise<void> => {
+    const open = [...choices.keys()].filter((row) => choices[row] === undefined);
+    for (let first = 0; first < open.length; first += most) {
+      const rows = open.slice(first, first + most);
+      const found = await way(
+        rowsOf(hidden, rows, head.hiddenSize),
+        rows.map((row) => seen[row]),
+      );
+      for (const [i, row] of rows.entries()) choices[row] = found[i];
+    }
+  };
+  if (!greedy && repetitionPenalty === 1 && topK === 0 && topP === 1 && minP === 0)
+    await settle(Infinity, async (rows, at) => {
+      const sequences = at.map(({ sequence }) => sequence);
+      const sample = { temperature, seed, sequences, steps: at.map(({ step }) => step) };
+      const answer = await head.ask(rows, { sample, ...sums }, { signal });
+      const { ids, logits } = answer.sample;
+      // Where the largest of all is not suppressed, it is the largest of those that are not.
+      return Array.from(ids, (id, i) =>
+        suppressTokens.has(id) ? undefined : { id, logit: logits[i], logSumExp: answer.logSumExp?.[i] },
+      );
+    });
+  const enough = seen.reduce((most, { context }) => Math.max(most, firstCandidates(sampling, context)), 1);
+  for (let n = enough; n <= MOST_CANDIDATES && n < head.vocabSize; n *= 8)
+    await settle(Infinity, async (rows, at) => {
+      const answer = await head.ask(rows, { topK: n, ...sums }, { signal });
+      return at.map((place, i) => {
+        const chosen = chooseAmong(byId(answer.topK[i]), sampling, place);
+        return chosen && { ...chosen, logSumExp: answer.logSumExp?.[i] };
+      });
+    });
+  const V = head.vocabSize;
+  await settle(Math.max(1, Math.floor(MOST_LOGITS / V)), async (rows, at) => {
+    const answer = await head.ask(rows, { logits: true, ...sums }, { signal });
+    const breather = new Breather(signal);
+    const found: Choice[] = [];
+    for (const [i, place] of at.entries()) {
+      if (i > 0) await breather.pause();
+      const logits = answer.logits.subarray(i * V, (i + 1) * V);
+      const processed = logits.slice();
+      processLogits(processed, sampling, place.context);
+      const id = pick(processed, (index) => index, sampling, place);
+      found.push({ id, logit: logits[id], logSumExp: answer.logSumExp?.[i] });
+    }
+    return found;
+  });
+  return choices as Choice[];
+}
+
+/** Some rows of [N, D], packed. */
+function rowsOf(hidden: Float32Array, rows: readonly number[], D: number): Float32Array {
+  if (rows.length * D === hidden.length) return hidden;
+  const packed = new Float32Array(rows.length * D);
+  for (const [i, row] of rows.entries()) packed.set(hidden.subarray(row * D, (row + 1) * D), i * D);
+  return packed;
 }
 
 /** How many candidates to ask for first; Infinity where no number of candidates tells what the filters leave. */
 function firstCandidates(
-  { greedy, topK, topP, minP, repetitionPenalty }: Sampling,
+  { greedy, topK, topP, minP, repetitionPenalty, suppressTokens }: Sampling,
   seen: ReadonlySet<number>,
 ): number {
   // A penalty below 1 raises logits, also those of tokens that are no candidates.
   if (repetitionPenalty < 1) return Infinity;
-  const penalised = Math.min(seen.size, FIRST);
-  if (greedy) return 1 + (repetitionPenalty === 1 ? 0 : penalised);
-  if (topK > 0) return topK + SPARE + penalised;
+  // Among the likeliest may stand some that fall behind, or out.
+  const fallen = Math.min(seen.size + suppressTokens.size, FIRST);
+  if (greedy) return 1 + fallen;
+  if (topK > 0) return topK + SPARE + fallen;
   // Top-p without top-k goes by the mass of the whole vocabulary.
   return minP > 0 && topP === 1 ? FIRST : Infinity;
 }
