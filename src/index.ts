@@ -12,7 +12,9 @@ export type { Device, HeadWeights, KvCache, Matrix, MatrixSource } from "./kerne
 export type { StoredType } from "./kernels/format.js";
 export type { LossAnswer, LossGradients, LossQuery } from "./kernels/loss.js";
 export { type DeviceOptions, openDevice } from "./kernels/open.js";
+export type { MatrixUpdate } from "./kernels/optimize.js";
 export type { Gradients, RecordCall, Tape } from "./kernels/tape.js";
+export { exportGguf, type GgufExportInput, type GgufExportOptions } from "./model/export-gguf.js";
 export type { ByteSource, Checkpoint, FileSet, TensorInfo } from "./model/formats/checkpoint.js";
 export { blobFiles, blobSource, bytesSource, memoryFiles } from "./model/formats/files.js";
 export { arraySource } from "./model/formats/sources.js";
@@ -38,6 +40,7 @@ export { Muon, type MuonOptions } from "./train/optimizers/muon.js";
 export type { OptimizerState } from "./train/optimizers/optimizer.js";
 export type { Parameter, ParameterKind, Tensors } from "./train/optimizers/parameter.js";
 export { Sgd, type SgdOptions } from "./train/optimizers/sgd.js";
+export { type OptimizerOptions, updatesOf } from "./train/optimizers/updates.js";
 export { checkSchedule, learningRate, type Schedule } from "./train/schedules.js";
 export type { Targets } from "./train/targets.js";
 export { type TrainBpeOptions, type TrainedBpe, trainBpe } from "./train/tokenizer/train-bpe.js";

@@ -1,23 +1,14 @@
 import { InputError } from "../../errors.js";
 import type { StoredType } from "../../kernels/format.js";
 import type { ByteSource, Checkpoint } from "./checkpoint.js";
+import { GGML_TYPES } from "./ggml-types.js";
 import { type GgufValue, readGgufHeader } from "./gguf-header.js";
 import { checkSpans, StoredCheckpoint, type StoredTensor, tensorBytes } from "./tensors.js";
 
-/** ggml's numbers of the stored types that lmhead reads. */
-const SUPPORTED: Readonly<Record<number, StoredType>> = {
-  0: "f32",
-  1: "f16",
-  2: "Q4_0",
-  3: "Q4_1",
-  6: "Q5_0",
-  7: "Q5_1",
-  8: "Q8_0",
-  12: "Q4_K",
-  13: "Q5_K",
-  14: "Q6_K",
-  30: "bf16",
-};
+/** The stored types that lmhead reads, by ggml's numbers. */
+const SUPPORTED: Readonly<Record<number, StoredType>> = Object.fromEntries(
+  Object.entries(GGML_TYPES).map(([type, number]) => [number, type as StoredType]),
+);
 
 /** Names of the types that lmhead does not read, for messages (ggml.h). */
 const UNSUPPORTED: Readonly<Record<number, string>> = {
