@@ -113,7 +113,7 @@ export class Walk {
     this.ids = this.take(N * 4, "ids");
     this.sequences = this.take(this.call.lengths.length * 8, "sequences");
     // Three numbers for each key that a row sees.
-    this.host.scratch(128 + 12 * (Math.max(...this.call.lengths) + 64));
+    this.host.scratch(128 + 48 * (Math.max(...this.call.lengths) + 64));
   }
 
   private fillTables(): void {

@@ -1,5 +1,5 @@
-import { aborted, MAT_DATA, MAT_PANEL, pointer, real, scratchOf, share, word } from "./abi";
-import { act4, exp4, max4, slope4, sum4, tanh4 } from "./math";
+import { MAT_DATA, MAT_PANEL, pointer, real, share, word } from "./abi";
+import { act4, slope4 } from "./math";
 
 // The way back of everything that is not a product. Where many rows add to one number (a norm's weight, a key, a row of a
 // table), one thread adds them all, in order.
@@ -109,83 +109,4 @@ export function scatter(op: usize, tid: i32, nt: i32): void {
 /** Op: zeros. Words: 2 to, 3 its stride, 4 rows, 5 columns. */
 export function clear(op: usize, tid: i32, nt: i32): void {
   for (let n = share(word(op, 4), tid, nt); n < share(word(op, 4), tid + 1, nt); n++) memory.fill(pointer(op, 2) + <usize>n * pointer(op, 3), 0, <usize>word(op, 5) << 2);
-}
-
-@inline
-function dotOf(a: usize, b: usize, d: i32): f32 {
-  let acc = f32x4.splat(0), i = 0;
-  for (; i + 4 <= d; i += 4) acc = f32x4.add(acc, f32x4.mul(v128.load(a + (<usize>i << 2)), v128.load(b + (<usize>i << 2))));
-  let sum = sum4(acc);
-  for (; i < d; i++) sum += load<f32>(a + (<usize>i << 2)) * load<f32>(b + (<usize>i << 2));
-  return sum;
-}
-/** to += by · from. */
-@inline
-function addTimes(to: usize, from: usize, by: f32, d: i32): void {
-  const v = f32x4.splat(by);
-  let i = 0;
-  for (; i + 4 <= d; i += 4) v128.store(to + (<usize>i << 2), f32x4.add(v128.load(to + (<usize>i << 2)), f32x4.mul(v, v128.load(from + (<usize>i << 2)))));
-  for (; i < d; i++) store<f32>(to + (<usize>i << 2), load<f32>(to + (<usize>i << 2)) + by * load<f32>(from + (<usize>i << 2)));
-}
-
-/**
- * Op: attention's way back, into dQkv; dOut is zero afterwards. A task is one key head of one sequence, so that a key's gradient
- * is one thread's. Words: 2 qkv, 3 its stride, 4 dOut, 5 its stride, 6 dQkv, 7 its stride, 8 sequences [count][2] (first row, rows),
- * 9 count, 10 heads, 11 key heads, 12 d, 13 scale, 14 cap, 15 window.
- */
-export function attentionGradient(op: usize, tid: i32, nt: i32): void {
-  const heads = word(op, 10), groups = word(op, 11), d = word(op, 12), tasks = word(op, 9) * groups, stride = pointer(op, 3), dStride = pointer(op, 7);
-  const keys = <usize>(heads * d) << 2, values = keys + (<usize>(groups * d) << 2);
-  for (let t = tid; t < tasks; t += nt) {
-    const g = t % groups, sequence = pointer(op, 8) + (<usize>(t / groups) << 3), first = <usize>load<i32>(sequence), rows = load<i32>(sequence, 4);
-    const k = pointer(op, 2) + first * stride + keys + (<usize>(g * d) << 2), v = k + (values - keys);
-    const dk = pointer(op, 6) + first * dStride + keys + (<usize>(g * d) << 2), dv = dk + (values - keys);
-    for (let h = 0; h < heads; h++) {
-      if ((h * groups) / heads != g) continue;
-      for (let i = 0; i < rows; i++) {
-        if (aborted()) return;
-        const row = first + <usize>i, at = <usize>(h * d) << 2;
-        attendRow(
-          op, pointer(op, 2) + row * stride + at, pointer(op, 4) + row * pointer(op, 5) + at, pointer(op, 6) + row * dStride + at,
-          k, v, dk, dv, stride, dStride, word(op, 15) > 0 ? max(0, i - word(op, 15) + 1) : 0, i, d, scratchOf(tid),
-        );
-      }
-    }
-  }
-}
-/** One query head of one row, which sees keys start to last. */
-function attendRow(op: usize, q: usize, dOut: usize, dq: usize, k: usize, v: usize, dk: usize, dv: usize, stride: usize, dStride: usize, start: i32, last: i32, d: i32, scratch: usize): void {
-  const scale = real(op, 13), cap = real(op, 14), n = last - start + 1, whole = (n + 3) & ~3, s = scratch + 64, p = s + (<usize>whole << 2);
-  for (let j = 0; j < whole; j++) {
-    let x: f32 = -Infinity;
-    if (j < n) x = scale * dotOf(q, k + <usize>(start + j) * stride, d);
-    if (j < n && cap > 0) x = cap * f32x4.extract_lane(tanh4(f32x4.splat(x / cap)), 0);
-    store<f32>(s + (<usize>j << 2), x);
-  }
-  let m = f32x4.splat(-Infinity), z = f32x4.splat(0);
-  for (let j: usize = 0; j < <usize>whole << 2; j += 16) m = f32x4.pmax(m, v128.load(s + j));
-  const top = f32x4.splat(max4(m));
-  for (let j: usize = 0; j < <usize>whole << 2; j += 16) {
-    const e = exp4(f32x4.sub(v128.load(s + j), top));
-    v128.store(p + j, e);
-    z = f32x4.add(z, e);
-  }
-  const inverse: f32 = 1 / sum4(z);
-  // dOut · out = Σ p · dp, without the output.
-  let mean: f64 = 0;
-  const dp = p + (<usize>whole << 2);
-  for (let j = 0; j < n; j++) {
-    const at = <usize>j << 2, pj = load<f32>(p + at) * inverse, x = dotOf(dOut, v + <usize>(start + j) * stride, d);
-    store<f32>(p + at, pj);
-    store<f32>(dp + at, x);
-    mean += <f64>pj * <f64>x;
-  }
-  for (let j = 0; j < n; j++) {
-    const at = <usize>j << 2, pj = load<f32>(p + at), bent = cap > 0 ? load<f32>(s + at) / cap : 0, to = <usize>(start + j) * dStride;
-    const ds = scale * (1 - bent * bent) * pj * (load<f32>(dp + at) - <f32>mean);
-    addTimes(dq, k + <usize>(start + j) * stride, ds, d);
-    addTimes(dk + to, q, ds, d);
-    addTimes(dv + to, dOut, pj, d);
-  }
-  memory.fill(dOut, 0, <usize>d << 2);
 }

@@ -7,7 +7,8 @@ import {
   OP_MATMUL, OP_NORM, OP_PACK, OP_POSITIONS, OP_QUANT, OP_RESCORE, OP_ROPE, OP_SCALE, OP_SCREEN, OP_SCREEN_BUILD,
   OP_STORE, OP_TARGETS, RECORD, aborted, pointer, quantBytes, real, scratchOf, share, word,
 } from "./abi";
-import { actGradient, attentionGradient, clear, normInput, normMoments, normVectors, scatter } from "./backward";
+import { attentionGradient } from "./attention-gradient";
+import { actGradient, clear, normInput, normMoments, normVectors, scatter } from "./backward";
 import { attendPair, headBytes, storeHead } from "./attention";
 import { filteredInputGradient, filteredWeightGradient } from "./filter";
 import { head, targets } from "./head";
