@@ -1,35 +1,33 @@
 // The baseline: bits per byte of a 5-gram model over the same BPE tokens, on what prepare.mjs wrote.
-// node models/tiny-gpt/recipe/kneser-ney.mjs --data DIR [--vocab 4096 --vocab 8192]
-import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+// node models/tiny-gpt/recipe/kneser-ney.mjs --data DIR [--vocab 4096 --vocab 8192] [--every 1] [--json FILE]
+// --every n scores each n-th validation document only; --json writes the results of the first vocabulary.
+import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { tokenizerFromJson } from "../../../dist/model/tokenizer/from-files.js";
 import { trainBpe } from "../../../dist/train/tokenizer/train-bpe.js";
+import { bitsLine, readDocuments, sumOf } from "./lib/documents.mjs";
 import { trainKneserNey } from "./lib/kneser-ney.mjs";
 
 const END_OF_TEXT = "<|endoftext|>";
 
 const { values } = parseArgs({
-  options: { data: { type: "string" }, vocab: { type: "string", multiple: true, default: ["4096", "8192"] } },
+  options: {
+    data: { type: "string" },
+    vocab: { type: "string", multiple: true, default: ["4096"] },
+    every: { type: "string", default: "1" },
+    json: { type: "string" },
+  },
 });
 if (values.data === undefined)
   throw new Error("kneser-ney: --data: expected the folder that prepare.mjs wrote");
 
-const training = corporaIn("train");
-const validation = corporaIn("validation");
-for (const vocab of values.vocab) await measure(Number(vocab));
+const training = readDocuments(values.data, "train");
+const validation = readDocuments(values.data, "validation");
+const every = Number(values.every);
+const measured = [];
+for (const vocab of values.vocab) measured.push(await measure(Number(vocab)));
+if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(measured[0], null, 2)}\n`);
 console.log(`at most ${Math.round(process.resourceUsage().maxRSS / 1024)} MB of memory`);
-
-function corporaIn(part) {
-  const files = readdirSync(join(values.data, part)).filter((file) => file.endsWith(".jsonl"));
-  return files.sort().map((file) => {
-    const lines = readFileSync(join(values.data, part, file), "utf8")
-      .trimEnd()
-      .split("\n");
-    const texts = lines.map((line) => JSON.parse(line).text);
-    return { name: file.replace(".jsonl", ""), texts };
-  });
-}
 
 /** Bits per byte: −Σ log₂ p of every token and of each document's end, by the UTF-8 bytes of the texts alone. */
 async function measure(vocabSize) {
@@ -48,23 +46,15 @@ async function measure(vocabSize) {
       `  ${i + 1}-grams ${ngrams}, discounts ${discounts.map((discount) => discount.toFixed(3)).join(" ")}${usesFallback ? " (fallback)" : ""}`,
     );
 
-  const all = { name: "all", bytes: 0, predicted: 0, bits: 0 };
-  for (const corpus of validation) {
-    const { bits, predicted } = model.bits(corpus.texts.map(encode), { includeEnd: true });
-    const bytes = corpus.texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0);
-    report({ name: corpus.name, bytes, predicted, bits });
-    all.bytes += bytes;
-    all.predicted += predicted;
-    all.bits += bits;
-  }
-  report(all);
-}
-
-function report({ name, bytes, predicted, bits }) {
-  const perToken = (bits / predicted).toFixed(4);
-  console.log(
-    `  ${name.padEnd(16)} ${(bits / bytes).toFixed(4)} bits per byte  (${bytes} bytes, ${predicted} tokens with ends, ${perToken} bits a token)`,
-  );
+  const each = validation.map(({ name, texts }) => {
+    const scored = texts.filter((_, i) => i % every === 0);
+    const { bits, predicted } = model.bits(scored.map(encode), { includeEnd: true });
+    const bytes = scored.reduce((sum, text) => sum + Buffer.byteLength(text), 0);
+    return { name, bytes, predicted, bits };
+  });
+  const results = [...each, sumOf(each)];
+  for (const result of results) console.log(bitsLine(result));
+  return { model: "5-gram, modified Kneser–Ney", vocabSize, tokens, every, results };
 }
 
 function timed(what, work) {
