@@ -21,6 +21,7 @@ export { arraySource } from "./model/formats/sources.js";
 export { LanguageModel } from "./model/language-model.js";
 export { openTokenizer as loadTokenizer } from "./model/open.js";
 export { Session } from "./model/session.js";
+export { tokenizerFromJson } from "./model/tokenizer/from-files.js";
 export { type DecodeOptions, type EncodeOptions, Tokenizer } from "./model/tokenizer/tokenizer.js";
 export type * from "./model/types.js";
 export type { SamplingOptions } from "./sampling/options.js";
@@ -32,6 +33,13 @@ export {
   crossEntropy,
   type Reduction,
 } from "./train/cross-entropy.js";
+export { type Batch, Batches, type BatchOptions, IGNORE } from "./train/data/batches.js";
+export { type IdSource, memoryIds } from "./train/data/ids.js";
+export { type DataSplit, type Span, type SplitOptions, splitIds } from "./train/data/split.js";
+export { type InitialModel, initialModel } from "./train/initial/initial-model.js";
+export { type RandomModelOptions, randomModel } from "./train/initial/random-model.js";
+export type { InitialFamily, ModelShape } from "./train/initial/shape.js";
+export { type Metric, type Metrics, parseMetrics } from "./train/metrics.js";
 export { AdamW, type AdamWOptions } from "./train/optimizers/adamw.js";
 export { clipByGlobalNorm } from "./train/optimizers/clip.js";
 export type { Grouping } from "./train/optimizers/groups.js";
@@ -44,6 +52,8 @@ export { type OptimizerOptions, updatesOf } from "./train/optimizers/updates.js"
 export { checkSchedule, learningRate, type Schedule } from "./train/schedules.js";
 export type { Targets } from "./train/targets.js";
 export { type TrainBpeOptions, type TrainedBpe, trainBpe } from "./train/tokenizer/train-bpe.js";
+export type { ModelParameter } from "./train/trainer/parameters.js";
+export { type Evaluated, Trainer, type TrainerOptions, type TrainStep } from "./train/trainer/trainer.js";
 export { Embedding } from "./vocab/embedding.js";
 export { findTying, type NamedMatrix, type Tying } from "./vocab/tying.js";
 export { VocabMatrix, type VocabMatrixOptions } from "./vocab/vocab-matrix.js";

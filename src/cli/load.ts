@@ -1,5 +1,6 @@
 import { basename } from "node:path";
 import { InputError } from "../errors.js";
+import { embeddedName } from "../model/embedded.js";
 import type { LanguageModel } from "../node.js";
 import type { ModelFlags } from "./options.js";
 import { bytes, type Output, printable, truncate } from "./render.js";
@@ -10,10 +11,11 @@ export interface Loaded {
   readonly loadMs: number;
 }
 
-/** The path that --model gives. */
-export function modelPath(flags: ModelFlags): string {
-  if (flags.model === undefined || flags.model === "")
-    throw new InputError("no model: give --model PATH, a Hugging Face folder or a .gguf file");
+/** The path that --model gives; undefined: the embedded model serves, which is said in one line. */
+export function modelPath(flags: ModelFlags): string | undefined {
+  if (flags.model === "") throw new InputError("--model: expected a path, got an empty one");
+  if (flags.model === undefined)
+    process.stderr.write(`model: ${embeddedName}, which is inside lmhead; --model PATH takes another\n`);
   return flags.model;
 }
 
@@ -55,7 +57,9 @@ async function openModel(flags: ModelFlags, signal: AbortSignal): Promise<Loaded
       signal,
       onProgress: ({ stage, done, total }) => {
         if (stage === "weights" && total > 0)
-          progress.show(`loading ${basename(path)}: ${bytes(total)}, ${Math.floor((100 * done) / total)}%`);
+          progress.show(
+            `loading ${basename(path ?? embeddedName)}: ${bytes(total)}, ${Math.floor((100 * done) / total)}%`,
+          );
       },
     });
     return { model, loadMs: performance.now() - start };

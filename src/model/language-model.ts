@@ -5,7 +5,9 @@ import type { LinearHead } from "../head/linear.js";
 import type { Device } from "../kernels/device.js";
 import type { Embedding } from "../vocab/embedding.js";
 import { continuationIds } from "./continuation.js";
+import { embeddedFiles } from "./embedded.js";
 import { collect, generate, planGeneration } from "./generate.js";
+import { generateMany, planMany } from "./generate-many.js";
 import { loadModel, type ModelParts } from "./load.js";
 import { promptIds } from "./prompt.js";
 import type { Runner } from "./runner.js";
@@ -15,6 +17,8 @@ import type { Tokenizer } from "./tokenizer/tokenizer.js";
 import type {
   CallOptions,
   Generated,
+  GeneratedOne,
+  GenerateManyOptions,
   GenerateOptions,
   HiddenOptions,
   HiddenStates,
@@ -65,10 +69,11 @@ export class LanguageModel {
 
   /**
    * Loads a Hugging Face folder (config.json, safetensors, tokenizer.json) or a GGUF file. In Node a path is enough.
+   * @param files default: the model inside the package, models/tiny-gpt (see its card)
    * @throws InputError for anything wrong with the files or options, or a model that does not fit
    */
-  static async load(files: ModelFiles, options: LoadOptions = {}): Promise<LanguageModel> {
-    return new LanguageModel(await loadModel(files, options));
+  static async load(files?: ModelFiles, options: LoadOptions = {}): Promise<LanguageModel> {
+    return new LanguageModel(await loadModel(files ?? (await embeddedFiles()), options));
   }
 
   /** Context length. */
@@ -151,7 +156,7 @@ export class LanguageModel {
    * @throws InputError at once, for the prompt or an option; AbortError from the iterator when `signal` fires
    */
   generate(input: Prompt, options: GenerateOptions = {}): AsyncGenerator<Piece, void, undefined> {
-    const plan = planGeneration(options, this.generationDefaults);
+    const plan = planGeneration(options, this.generationDefaults, this.head.vocabSize);
     const { runner, head, tokenizer, eosIds } = this;
     return generate({ runner, head, tokenizer, eosIds }, this.promptIds(input), plan);
   }
@@ -160,6 +165,32 @@ export class LanguageModel {
   async generateAll(input: Prompt, options: GenerateOptions = {}): Promise<Generated> {
     const ids = this.promptIds(input);
     return collect(this.generate({ ids }, options), ids);
+  }
+
+  /**
+   * Generates after many prompts at once: up to `batchSize` sequences stand side by side in every call of the device,
+   * and where one ends the next prompt takes its place. Each result has the ids, text and log-probabilities of
+   * `generateAll` alone with `sequence: index`. Results come as they are ready, not in the order of the prompts; `index`
+   * says whose each is. Prompts are read as places become free, and nothing runs while the caller is busy with a result.
+   *
+   * The head is read once a step for all rows, and again for the few whose answer that leaves open (ties, a draw that
+   * fell on a suppressed token). With top-p but no top-k, or a penalty below 1, the whole logits of every row leave the
+   * head and are processed row by row: slower, more so for a large vocabulary.
+   * @throws InputError at once for an option, from the iterator for a prompt, which the message names by its index;
+   * AbortError from the iterator when `signal` fires. Either ends it, and what was not yet ready is lost.
+   */
+  generateMany(
+    prompts: Iterable<Prompt> | AsyncIterable<Prompt>,
+    options: GenerateManyOptions = {},
+  ): AsyncGenerator<GeneratedOne, void, undefined> {
+    const plan = planMany(options, this.generationDefaults, this.head.vocabSize);
+    const { runner, head, tokenizer, eosIds } = this;
+    return generateMany(
+      { runner, head, tokenizer, eosIds },
+      prompts,
+      (prompt) => this.promptIds(prompt),
+      plan,
+    );
   }
 
   /** Log-probability and rank of each token of a text of any length. @throws InputError, AbortError */

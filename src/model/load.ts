@@ -47,7 +47,11 @@ export async function loadModel(files: ModelFiles, options: LoadOptions): Promis
  * @param untie embedding and head stay two matrices although their numbers are equal, so that one can change alone
  * @throws InputError, AbortError
  */
-export async function placeModel(opened: OpenModel, options: LoadOptions, untie = false): Promise<ModelParts> {
+export async function placeModel(
+  opened: OpenModel,
+  options: LoadOptions,
+  untie = false,
+): Promise<ModelParts> {
   const start = performance.now();
   const { signal } = options;
   const model = options.weights === "float32" ? { ...opened, spec: widenSpec(opened.spec) } : opened;

@@ -31,7 +31,7 @@ export interface OpenModel {
 export async function openModel(files: ModelFiles): Promise<OpenModel> {
   if ("read" in files) return openGgufModel(files);
   const config = await readJson(files, "config.json");
-  return config ? openFolder(files, config) : openGgufModel(await onlyGguf(files));
+  return config ? openFolder(files, config) : openGgufModel(await onlyGguf(files), files);
 }
 
 /**
@@ -68,8 +68,7 @@ async function onlyGguf(files: FileSet): Promise<ByteSource> {
 async function openFolder(files: FileSet, json: Record<string, unknown>): Promise<OpenModel> {
   const what = `${files.name}/config.json`;
   const config = Fields.of(what, json);
-  const generationJson = await readJson(files, "generation_config.json");
-  const generation = generationJson && Fields.of(`${files.name}/generation_config.json`, generationJson);
+  const generation = await generationFields(files);
   const checkpoint = await openSafetensorsFolder(files);
   try {
     const { architecture, spec } = await readHuggingFace(what, json, checkpoint);
@@ -88,7 +87,23 @@ async function openFolder(files: FileSet, json: Record<string, unknown>): Promis
   }
 }
 
-async function openGgufModel(source: ByteSource): Promise<OpenModel> {
+async function generationFields(files: FileSet): Promise<Fields | undefined> {
+  const json = await readJson(files, "generation_config.json");
+  return json && Fields.of(`${files.name}/generation_config.json`, json);
+}
+
+/** A GGUF file says which ids end a text; how to generate, a generation_config.json beside it may say. */
+async function ggufGeneration(
+  folder: FileSet | undefined,
+  tokenizer: Tokenizer | undefined,
+): Promise<GenerationConfig> {
+  const fields = folder && (await generationFields(folder));
+  const nothing = new Fields("generation_config.json", () => undefined);
+  return readGenerationConfig(fields, nothing, tokenizer);
+}
+
+/** @param folder in which the file lies alone, perhaps beside a generation_config.json */
+async function openGgufModel(source: ByteSource, folder?: FileSet): Promise<OpenModel> {
   if (source.name.endsWith(".safetensors")) {
     await source.close?.();
     throw new InputError(
@@ -105,7 +120,7 @@ async function openGgufModel(source: ByteSource): Promise<OpenModel> {
       checkpoint,
       architecture,
       spec,
-      generation: { bosId: tokenizer?.bosId, eosIds: tokenizer?.eosIds ?? [], defaults: {} },
+      generation: await ggufGeneration(folder, tokenizer),
       tokenizer,
     };
   } catch (error) {

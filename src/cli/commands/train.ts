@@ -1,15 +1,22 @@
 import { readFile } from "node:fs/promises";
+import { isAbsolute, relative } from "node:path";
 import { Command, Option } from "commander";
-import { InputError } from "../../errors.js";
+import { AbortError, InputError } from "../../errors.js";
+import { parseObject } from "../../model/formats/files.js";
+import { checkSettings } from "../../train/loop/check-settings.js";
 import type { RunResult } from "../../train/loop/run.js";
 import { settingsSchema } from "../../train/loop/schema.js";
 import {
+  defaultOf,
+  dependents,
+  exclusives,
   rangeOf,
   type Setting,
   type SettingName,
   type TrainSettings,
   table,
 } from "../../train/loop/settings.js";
+import { duration } from "../../train/report/progress.js";
 import { systemError } from "../exit.js";
 import { ProgressLine } from "../load.js";
 import {
@@ -68,25 +75,29 @@ Examples:
 
 const settings = (): [SettingName, Setting][] => Object.entries(table) as [SettingName, Setting][];
 
+const flagOf = (name: string): string => `--${name === "prompts" ? "prompt" : kebab(name)}`;
+
 const kebab = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 
 /** The flags of one setting: `--batch-size <n>`; of a flag both `--tied` and `--no-tied`. */
 function flagsOf(name: SettingName, setting: Setting): Option[] {
-  const flag = `--${name === "prompts" ? "prompt" : kebab(name)}`;
-  const { about } = setting;
+  const flag = flagOf(name);
+  const byDefault = defaultOf(name);
+  const about = byDefault === undefined ? setting.about : `${setting.about} (default: ${byDefault})`;
   const parsed = <T>(value: string, text: string, parse: (text: string, before?: T) => T) =>
     new Option(`${flag} <${value}>`, text).argParser<T>(parse);
   switch (setting.kind) {
     case "whole":
       return [parsed("n", about, wholeNumber(flag, setting))];
     case "number":
-      return [parsed("x", `${about} (${rangeOf(setting)})`, decimal(flag, setting))];
+      return [parsed("x", `${about}, ${rangeOf(setting)}`, decimal(flag, setting))];
     case "word":
-      return [parsed("word", `${about}: ${setting.words.join(", ")}`, oneOf(flag, setting.words))];
+      return [parsed("word", `${setting.words.join(", ")}: ${about}`, oneOf(flag, setting.words))];
     case "flag":
       return [new Option(flag, about), new Option(`--no-${kebab(name)}`, `not ${flag}`)];
     case "text":
-      return [new Option(`${flag} <text>`, about)];
+    case "path":
+      return [new Option(`${flag} <${setting.kind}>`, about)];
     case "texts":
       return [parsed("text", `${about}; may be repeated`, repeated(flag))];
   }
@@ -102,15 +113,12 @@ async function run(corpus: string | undefined, flags: TrainFlags, signal: AbortS
   const given = await settingsOf(flags);
   if (flags.resume && Object.keys(given).length > 0)
     throw new InputError(
-      `--resume goes on with the run's own settings; leave out ${Object.keys(given).map(kebab).join(", ")}`,
+      `--resume goes on with the run's own settings; leave out ${Object.keys(given).map(flagOf).join(", ")}`,
     );
   const { train } = await import("../../train/loop/train.js");
-  const line = new ProgressLine();
+  const start = performance.now();
+  const screen = new Screen(signal);
   const pace = new Pace();
-  const say = (text: string) => {
-    line.clear();
-    process.stderr.write(`${printable(text)}\n`);
-  };
   try {
     const result = await train({
       corpus,
@@ -120,33 +128,87 @@ async function run(corpus: string | undefined, flags: TrainFlags, signal: AbortS
       device: flags.device,
       threads: flags.threads,
       signal,
-      onNote: say,
-      onProgress: (text) => line.show(text),
-      onStep: (step, steps, { loss, predicted }) => {
-        line.show(pace.line(step, steps, loss, predicted, process.stderr.columns ?? 80));
-      },
+      onNote: (text) => screen.say(printable(text)),
+      onProgress: (text) => screen.show(text),
+      onStep: (step, steps, { loss, predicted }) =>
+        screen.show(pace.line(step, steps, loss, predicted, process.stderr.columns ?? 80)),
       onValidation: (step, loss, bitsPerByte) =>
-        say(`step ${step}: validation loss ${fixed(loss, 4)}, ${fixed(bitsPerByte, 4)} bits per byte`),
-      onSample: (step, prompt, text) => say(`step ${step}: ${sample(prompt, text)}`),
+        screen.say(`step ${step}: validation loss ${fixed(loss, 4)}, ${fixed(bitsPerByte, 4)} bits per byte`),
+      onSample: (step, prompt, text) => screen.say(`step ${step} writes: ${sample(prompt, text)}`),
+      onStopped: (step, checkpoint) => screen.stopped(step, checkpoint),
     });
-    line.clear();
-    process.stdout.write(flags.json ? `${json(result)}\n` : summary(result));
+    screen.clear();
+    const took = flags.resume ? "" : ` in ${duration((performance.now() - start) / 1000)}`;
+    process.stdout.write(flags.json ? `${json(result)}\n` : summary(result, took));
+  } catch (error) {
+    // An interrupted run has said its one line; main gives the exit code.
+    if (!(error instanceof AbortError && screen.hasStopped)) throw error;
   } finally {
-    line.clear();
+    screen.clear();
   }
 }
 
-/** Settings by file and flags: a flag comes before the file. */
-async function settingsOf(flags: TrainFlags): Promise<TrainSettings> {
-  const file = flags.config === undefined ? {} : await readConfig(flags.config);
-  const all = flags as unknown as Record<string, unknown>;
-  const byFlag = settings().flatMap(([name]) => {
-    const value = all[name === "prompts" ? "prompt" : name];
-    return value === undefined ? [] : [[name, value] as const];
-  });
-  return { ...file, ...Object.fromEntries(byFlag) };
+/** How often the progress line changes at most, in milliseconds. */
+const EVERY_MS = 50;
+
+/** What a person sees of a run, on standard error. */
+class Screen {
+  /** Whether the run has said that it was stopped. */
+  hasStopped = false;
+  private readonly line = new ProgressLine();
+  private shownAt = -Infinity;
+
+  constructor(signal: AbortSignal) {
+    signal.addEventListener("abort", () => this.line.show("stopping: saving (Ctrl-C again: at once)"));
+  }
+
+  show(text: string): void {
+    const now = performance.now();
+    if (now - this.shownAt < EVERY_MS) return;
+    this.shownAt = now;
+    this.line.show(text);
+  }
+
+  /** A line that stays. @param text without control characters */
+  say(text: string): void {
+    this.line.clear();
+    process.stderr.write(`${text}\n`);
+  }
+
+  stopped(step: number, checkpoint: string | undefined): void {
+    this.hasStopped = true;
+    this.say(
+      checkpoint === undefined
+        ? "stopped before the first step; nothing is saved, --resume begins anew"
+        : `stopped after step ${step}; saved ${printable(checkpoint)}; go on with --resume`,
+    );
+  }
+
+  clear(): void {
+    this.line.clear();
+  }
 }
 
+/** Settings by file and flags: a flag comes before the file, and before what in it does not go with the flag. */
+async function settingsOf(flags: TrainFlags): Promise<TrainSettings> {
+  const all = flags as unknown as Record<string, unknown>;
+  const byFlag = Object.fromEntries(
+    settings().flatMap(([name]) => {
+      const value = all[name === "prompts" ? "prompt" : name];
+      return value === undefined ? [] : [[name, value] as const];
+    }),
+  );
+  const file: Record<string, unknown> = flags.config === undefined ? {} : await readConfig(flags.config);
+  for (const [a, b] of exclusives) {
+    if (a in byFlag && !(b in byFlag)) delete file[b];
+    if (b in byFlag && !(a in byFlag)) delete file[a];
+  }
+  for (const { name, of, words } of dependents)
+    if (of in byFlag && !words.includes(byFlag[of] as string)) delete file[name];
+  return { ...file, ...byFlag };
+}
+
+/** @throws InputError when the file can't be read, or its settings alone are not as they should be */
 async function readConfig(path: string): Promise<Record<string, unknown>> {
   let text: string;
   try {
@@ -154,24 +216,25 @@ async function readConfig(path: string): Promise<Record<string, unknown>> {
   } catch (error) {
     throw new InputError(`--config: ${systemError(error, path) ?? path}`);
   }
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    throw new InputError(`${path}: is not valid JSON (${(error as Error).message})`);
-  }
-  if (typeof value !== "object" || value === null || Array.isArray(value))
-    throw new InputError(`${path}: expected a JSON object of settings`);
-  const { $schema: _, ...settings } = value as Record<string, unknown>;
+  const { $schema: _, ...settings } = parseObject(path, text);
+  checkSettings(path, settings);
   return settings;
 }
 
 function sample(prompt: string, text: string): string {
-  const colour = colours(process.stderr);
-  return `${colour.dim(prompt)}${text}`.replace(/\s+/g, " ");
+  const plain = (part: string) => printable(part.replace(/\s+/g, " "));
+  return `${colours(process.stderr).dim(plain(prompt))}${plain(text)}`;
 }
 
-function summary({ steps, best, model, report }: RunResult): string {
+function summary({ steps, best, model, report }: RunResult, took: string): string {
   const loss = `validation loss ${fixed(best.loss, 4)} after step ${best.step}`;
-  return `${steps} steps done; best model: ${model} (${loss})\nreport: ${report}\ntry: lmhead generate "…" --model ${model}\n`;
+  const here = (path: string) => {
+    const near = relative("", path);
+    const short = near.startsWith("..") || isAbsolute(near) ? path : near;
+    return /^[\w./-]+$/.test(short) ? short : JSON.stringify(short);
+  };
+  return `${steps} ${steps === 1 ? "step" : "steps"} done${took}; best model: ${here(model)} (${loss})
+report: ${here(report)}
+try: lmhead generate "Once upon a time" --model ${here(model)}
+`;
 }

@@ -1,9 +1,11 @@
 import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { InputError } from "../../errors.js";
+import { isObject } from "../../model/formats/files.js";
 import { fileSource } from "../../model/formats/node-files.js";
 import { openSafetensors } from "../../model/formats/safetensors.js";
 import type { Trainer } from "../trainer/trainer.js";
+import { checkpointPath, checkpointStep, METRICS } from "./layout.js";
 import { type ModelFolder, writeModel } from "./model-folder.js";
 import {
   isAsWritten,
@@ -34,6 +36,7 @@ export interface Progress {
 
 interface Manifest extends Progress {
   readonly version: 1;
+  /** Every other file of the checkpoint. */
   readonly files: Readonly<Record<string, WrittenFile>>;
 }
 
@@ -43,22 +46,13 @@ export interface Found {
   readonly progress: Progress;
 }
 
-const WEIGHTS = "model.safetensors";
 const OPTIMIZER = "optimizer.safetensors";
 const MANIFEST = "training.json";
 
-const nameOf = (step: number): string => `step-${String(step).padStart(6, "0")}`;
-
 /** Steps of the checkpoints in a folder, newest first. */
 export async function checkpointSteps(out: string): Promise<number[]> {
-  const names = await readdir(out);
-  const steps = names.flatMap((name) => /^step-(\d{6,})$/.exec(name)?.[1] ?? []).map(Number);
+  const steps = (await readdir(out)).map(checkpointStep).filter((step) => step !== undefined);
   return steps.sort((a, b) => b - a);
-}
-
-/** Where the checkpoint of a step stands. */
-export function checkpointPath(out: string, step: number): string {
-  return join(out, nameOf(step));
 }
 
 /** Writes a checkpoint aside and gives it its name when it is whole. @throws InputError when the disk is full */
@@ -69,54 +63,84 @@ export async function saveCheckpoint(
   progress: Progress,
 ): Promise<void> {
   await writeFolder(checkpointPath(out, progress.step), async (aside) => {
-    const weights = await writeModel(aside, folder);
+    const model = await writeModel(aside, folder);
     const states = trainer.states().map(({ name, length, read }) => ({ name, shape: [length], read }));
     const optimizer = await writeSafetensors(join(aside, OPTIMIZER), states);
-    const files = { [WEIGHTS]: weights, [OPTIMIZER]: optimizer };
+    const files = { ...model, [OPTIMIZER]: optimizer };
     await writeText(join(aside, MANIFEST), json({ version: 1, ...progress, files } satisfies Manifest));
   });
 }
 
-/** Removes checkpoints but the `keep` newest of those that `counts`; the newest of all stays in any case. */
+/**
+ * Removes checkpoints but that of `newest` and the `keep` newest of those that count. Later ones than `newest` are gone
+ * too: they were found damaged, and the run is on its way to make them again.
+ */
 export async function pruneCheckpoints(
   out: string,
+  newest: number,
   keep: number,
   counts: (step: number) => boolean,
 ): Promise<void> {
-  const [newest, ...others] = await checkpointSteps(out);
-  if (newest === undefined) return;
-  const kept = new Set([newest, ...others.filter(counts).slice(0, counts(newest) ? keep - 1 : keep)]);
-  for (const step of others)
-    if (!kept.has(step)) await rm(checkpointPath(out, step), { recursive: true, force: true });
+  const steps = await checkpointSteps(out);
+  const whole = steps.filter((step) => step <= newest && counts(step)).slice(0, keep);
+  for (const step of steps)
+    if (step !== newest && !whole.includes(step))
+      await rm(checkpointPath(out, step), { recursive: true, force: true });
 }
 
 /**
- * The newest checkpoint that is whole.
+ * The newest checkpoint that is whole; undefined when there is none at all.
  * @param metricsBytes what the metrics file has; a checkpoint that needs more can't be gone on from
  * @param onDamaged called for each that is passed over
+ * @throws InputError when there are some, and none of them is whole
  */
 export async function newestCheckpoint(
   out: string,
   metricsBytes: number,
   onDamaged: (message: string) => void,
 ): Promise<Found | undefined> {
+  const why: string[] = [];
   for (const step of await checkpointSteps(out)) {
-    const path = checkpointPath(out, step);
-    const found = await wholeCheckpoint(path, metricsBytes);
-    if (typeof found !== "string") return found;
-    onDamaged(`${path}: ${found}; going back to the one before`);
+    const found = await wholeCheckpoint(out, step, metricsBytes);
+    if (typeof found !== "string") {
+      for (const message of why) onDamaged(`${message}; going back to the checkpoint before`);
+      return found;
+    }
+    why.push(`${checkpointPath(out, step)}: ${found}`);
   }
-  return undefined;
+  if (why.length === 0) return undefined;
+  throw new InputError(
+    `no checkpoint is whole (${why.join("; ")}): restore one from a copy, or begin anew in another folder`,
+  );
 }
 
-async function wholeCheckpoint(path: string, metricsBytes: number): Promise<Found | string> {
+async function wholeCheckpoint(out: string, step: number, metricsBytes: number): Promise<Found | string> {
+  const path = checkpointPath(out, step);
   const manifest = await readObject(join(path, MANIFEST)).catch(() => undefined);
-  if (!manifest || manifest.version !== 1) return `${MANIFEST} is missing or damaged`;
-  const { files, step, tokens, best, metricsBytes: needed } = manifest as unknown as Manifest;
-  for (const name of [WEIGHTS, OPTIMIZER])
-    if (!(await isAsWritten(join(path, name), files[name]))) return `${name} is cut or damaged`;
-  if (needed > metricsBytes) return "the metrics file is shorter than it was then";
+  if (!isManifest(manifest) || manifest.step !== step) return `${MANIFEST} is missing or damaged`;
+  const { files, tokens, best, metricsBytes: needed } = manifest;
+  for (const [name, file] of Object.entries(files))
+    if (!(await isAsWritten(join(path, name), file))) return `${name} is missing, cut or altered`;
+  if (needed > metricsBytes) return `${METRICS} is shorter than it was then`;
   return { path, progress: { step, tokens, metricsBytes: needed, ...(best && { best }) } };
+}
+
+function isManifest(value: unknown): value is Manifest {
+  if (!isObject(value) || value.version !== 1 || !isObject(value.files)) return false;
+  const { step, tokens, metricsBytes, best, files } = value;
+  return (
+    [step, tokens, metricsBytes].every((n) => Number.isSafeInteger(n) && (n as number) >= 0) &&
+    (best === undefined ||
+      (isObject(best) && Number.isSafeInteger(best.step) && Number.isFinite(best.loss))) &&
+    OPTIMIZER in files &&
+    Object.entries(files).every(
+      ([name, file]) =>
+        !/[\\/]/.test(name) &&
+        isObject(file) &&
+        typeof file.bytes === "number" &&
+        typeof file.sha256 === "string",
+    )
+  );
 }
 
 /** The optimizer's state of a checkpoint. @throws InputError when it is not as it should be */

@@ -1,120 +1,53 @@
 import { InputError } from "../../errors.js";
-import { tokenizerFromJson } from "../../model/tokenizer/from-files.js";
-import type { Tokenizer } from "../../model/tokenizer/tokenizer.js";
 import { Batches } from "../data/batches.js";
-import { Corpus, type CorpusOptions } from "../data/documents.js";
-import { cachedIds, tokenizerHash } from "../data/id-cache.js";
+import { Corpus } from "../data/documents.js";
+import { cachedIds } from "../data/id-cache.js";
 import type { IdSource } from "../data/ids.js";
-import { heldDocuments, type Span, splitIds } from "../data/split.js";
-import { trainBpe } from "../tokenizer/train-bpe.js";
+import { type DataSplit, type Span, splitIds } from "../data/split.js";
+import { grouped } from "../report/format.js";
+import { bytesRead, corpusOptions } from "./corpus-tokenizer.js";
 import type { FilledSettings } from "./settings.js";
-
-type Json = Record<string, unknown>;
-
-/** A tokenizer with the files that it is written to. */
-export interface TokenizerFiles {
-  readonly tokenizer: Tokenizer;
-  readonly json: Json;
-  readonly config: Json;
-}
-
-/** What `lmhead train` puts at the end of each document, and before what it is asked. */
-export const END_OF_TEXT = "<|endoftext|>";
-
-/** How a corpus is read, by the settings. */
-export function corpusOptions({ split, separator, field }: FilledSettings): CorpusOptions {
-  return { split: separator === undefined ? split : { separator }, field };
-}
-
-/**
- * A byte-level BPE tokenizer of a corpus. It puts the end of text before what it encodes: a text then begins as a
- * document begins, and its first token is predicted too.
- * @throws InputError when the text does not support so many tokens
- */
-export async function corpusTokenizer(
-  corpus: Corpus,
-  settings: FilledSettings,
-  onProgress: (text: string) => void,
-  signal: AbortSignal | undefined,
-): Promise<TokenizerFiles> {
-  const { vocabSize } = settings;
-  const trained = await trainBpe(trainingTexts(corpus, settings, signal), {
-    vocabSize,
-    specialTokens: [END_OF_TEXT],
-    signal,
-    onProgress: (progress) =>
-      onProgress(
-        progress.stage === "read"
-          ? `tokenizer: ${progress.characters} characters read`
-          : `tokenizer: ${progress.tokens} of ${progress.vocabSize} tokens`,
-      ),
-  });
-  if (!trained.complete)
-    throw new InputError(
-      `${corpus.name}: the text supports a vocabulary of ${trained.vocabSize} tokens, not ${vocabSize}: set vocabSize to at most ${trained.vocabSize}, or give more text`,
-    );
-  const json = { ...trained.json, post_processor: beginWith(END_OF_TEXT, 0) };
-  const config = {
-    tokenizer_class: "PreTrainedTokenizerFast",
-    bos_token: END_OF_TEXT,
-    eos_token: END_OF_TEXT,
-    clean_up_tokenization_spaces: false,
-  };
-  return { tokenizer: tokenizerFromJson("tokenizer.json", json, config), json, config };
-}
-
-/**
- * The texts that are trained on, without those that `openData` keeps to validate: not even a tokenizer has seen them.
- * Of a single document, which is split by ids, the end is left out with some more.
- */
-async function* trainingTexts(
-  corpus: Corpus,
-  { validation, validationCorpus, seed }: FilledSettings,
-  signal: AbortSignal | undefined,
-): AsyncGenerator<string> {
-  if (validationCorpus !== undefined) {
-    yield* corpus.texts(signal);
-    return;
-  }
-  let [documents, characters] = [0, 0];
-  for await (const { text, last } of corpus.documents(signal)) {
-    characters += text.length;
-    if (last) documents++;
-  }
-  const held = documents > 1 ? heldDocuments(documents, validation, seed) : [false];
-  let left = documents > 1 ? Infinity : Math.ceil(characters * (1 - validation) * 0.98);
-  let document = 0;
-  for await (const { text, last } of corpus.documents(signal)) {
-    if (!held[document] && left > 0) yield text.slice(0, left);
-    left -= text.length;
-    if (last) document++;
-  }
-}
-
-function beginWith(token: string, id: number): Json {
-  const special = { SpecialToken: { id: token, type_id: 0 } };
-  const sequence = (name: string, type: number) => ({ Sequence: { id: name, type_id: type } });
-  return {
-    type: "TemplateProcessing",
-    single: [special, sequence("A", 0)],
-    pair: [special, sequence("A", 0), sequence("B", 1)],
-    special_tokens: { [token]: { id: token, ids: [id], tokens: [token] } },
-  };
-}
+import { tokenBytes } from "./token-bytes.js";
+import type { TokenizerFiles } from "./tokenizer-files.js";
 
 /** What a run reads. */
 export interface TrainingData {
   readonly training: Batches;
   readonly validation: Batches;
-  /** SHA-256 of the texts and how they are read: a resumed run must find the same. */
-  readonly hash: string;
   close(): Promise<void>;
 }
 
-/** Opens a corpus as batches, tokenised once into `folder`. @throws InputError, AbortError */
+/** The texts of a run, before they are tokens. */
+export interface Texts {
+  readonly corpus: Corpus;
+  readonly validation: Corpus | undefined;
+  /** SHA-256 of what is in them and how they are read: a resumed run must find the same. */
+  readonly hash: string;
+}
+
+/** Opens a run's texts. @throws InputError, AbortError */
+export async function openTexts(
+  path: string,
+  settings: FilledSettings,
+  signal: AbortSignal | undefined,
+): Promise<Texts> {
+  const { validationCorpus } = settings;
+  const corpus = await Corpus.open(path, corpusOptions(settings));
+  const hash = await corpus.hash(signal);
+  if (validationCorpus === undefined) return { corpus, validation: undefined, hash };
+  const validation = await Corpus.open(validationCorpus, corpusOptions(settings));
+  const held = await validation.hash(signal);
+  if (held === hash)
+    throw new InputError(
+      `validationCorpus: ${validationCorpus} holds the text that is trained on; give another text, or leave it out`,
+    );
+  return { corpus, validation, hash: `${hash} ${held}` };
+}
+
+/** Texts as batches, tokenised once into `folder`. @throws InputError, AbortError */
 export async function openData(
-  corpusPath: string,
-  { tokenizer, json, config }: TokenizerFiles,
+  { corpus, validation }: Texts,
+  tokenizer: TokenizerFiles,
   settings: FilledSettings,
   folder: string,
   onProgress: (text: string) => void,
@@ -125,31 +58,27 @@ export async function openData(
     for (const file of opened) await file.close();
   };
   try {
-    const open = async (path: string) => {
-      const corpus = await Corpus.open(path, corpusOptions(settings));
-      const ids = await cachedIds(corpus, {
-        tokenizer,
-        tokenizerHash: tokenizerHash(json, config),
-        endOfText: tokenizer.eosIds[0] ?? null,
+    const idsOf = async (texts: Corpus) => {
+      const ids = await cachedIds(texts, {
+        tokenizer: tokenizer.tokenizer,
+        tokenizerHash: tokenizer.hash,
+        endOfText: tokenizer.tokenizer.eosIds[0] ?? null,
         folder,
         signal,
-        onProgress: ({ ids }) => onProgress(`tokenising ${path}: ${ids} ids`),
+        onProgress: ({ ids }) => onProgress(`tokenising ${texts.name}: ${grouped(ids)} ids`),
       });
       opened.push(ids);
-      return { ids, hash: await corpus.hash(signal) };
+      return ids;
     };
-    const main = await open(corpusPath);
-    const { validationCorpus, validation, seed } = settings;
-    if (validationCorpus !== undefined) {
-      const held = await open(validationCorpus);
-      const hash = `${main.hash} ${held.hash}`;
-      return { training: train(main.ids, settings), validation: validate(held.ids, settings), hash, close };
-    }
-    const { training, validation: held } = splitIds(main.ids, { validation, seed });
+    const ids = await idsOf(corpus);
+    const whole = (source: IdSource) => [{ start: 0, end: source.length }];
+    const held = validation && (await idsOf(validation));
+    const parts = held
+      ? { training: whole(ids), validation: whole(held) }
+      : await splitCorpus(corpus, ids, tokenizer, settings, signal);
     return {
-      training: train(main.ids, settings, training),
-      validation: validate(main.ids, settings, held),
-      hash: main.hash,
+      training: named("training", () => train(ids, settings, parts.training)),
+      validation: named("validation", () => validate(held ?? ids, settings, parts.validation)),
       close,
     };
   } catch (error) {
@@ -158,15 +87,62 @@ export async function openData(
   }
 }
 
-function train(source: IdSource, settings: FilledSettings, spans?: readonly Span[]): Batches {
+/** Sets a part of the ids aside that neither training nor the tokenizer has seen. */
+async function splitCorpus(
+  corpus: Corpus,
+  ids: IdSource,
+  tokenizer: TokenizerFiles,
+  settings: FilledSettings,
+  signal: AbortSignal | undefined,
+): Promise<DataSplit> {
+  const { validation, seed, init, tokenizer: given } = settings;
+  const split = splitIds(ids, { validation, seed });
+  const single = ids.documents.length === 2;
+  if (!single || init !== undefined || given !== undefined) return split;
+  // The tokenizer of a single document has read some of its characters, and ids differ in how many they stand for.
+  const first = await idAtByte(ids, tokenizer, await bytesRead(corpus, settings, signal));
+  const [{ start, end }] = split.validation;
+  if (first > end - 2)
+    throw new InputError(
+      `${corpus.name}: the end of the document, which is kept to validate, has too few tokens; set validation higher, or give documents (split, separator)`,
+    );
+  return { training: split.training, validation: [{ start: Math.max(start, first), end }] };
+}
+
+/** The first id whose text begins at this byte or later. */
+async function idAtByte(ids: IdSource, { tokenizer }: TokenizerFiles, byte: number): Promise<number> {
+  const bytes = tokenBytes(tokenizer, tokenizer.vocabSize);
+  const most = 1 << 16;
+  let before = 0;
+  for (let first = 0; first < ids.length; first += most)
+    for (const [i, id] of (await ids.read(first, Math.min(ids.length, first + most))).entries()) {
+      if (before >= byte) return first + i;
+      before += bytes[id];
+    }
+  return ids.length;
+}
+
+/** Says which part of the data an error is about, by the settings' names. */
+function named<T>(part: string, make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    throw new InputError(`${part}: ${error.message} (settings contextLength and batchSize)`, {
+      cause: error,
+    });
+  }
+}
+
+function train(source: IdSource, settings: FilledSettings, spans: readonly Span[]): Batches {
   const { contextLength: length, batchSize: size, seed, documents } = settings;
   return new Batches(source, { length, size, seed, documents, spans });
 }
 
 /** Validation takes sequences as long as training's, or as long as its text is. */
-function validate(source: IdSource, settings: FilledSettings, spans?: readonly Span[]): Batches {
+function validate(source: IdSource, settings: FilledSettings, spans: readonly Span[]): Batches {
   const { contextLength, batchSize, documents } = settings;
-  const tokens = spans?.reduce((sum, { start, end }) => sum + end - start, 0) ?? source.length;
+  const tokens = spans.reduce((sum, { start, end }) => sum + end - start, 0);
   const length = Math.min(contextLength, Math.max(1, tokens - 1));
   const { sequences } = new Batches(source, { length, size: 1, documents, spans });
   return new Batches(source, { length, size: Math.min(batchSize, sequences), documents, spans });

@@ -1,28 +1,55 @@
 import { join } from "node:path";
-import { json, type WrittenFile, type WrittenTensor, writeSafetensors, writeText } from "./run-files.js";
+import type { FileSet } from "../../model/formats/checkpoint.js";
+import { readText } from "../../model/formats/files.js";
+import { type WrittenFile, type WrittenTensor, writeSafetensors, writeText } from "./run-files.js";
 
-type Json = Record<string, unknown>;
-
-/** A model as a Hugging Face folder describes it. */
+/** A model as a Hugging Face folder holds it. */
 export interface ModelFolder {
-  /** config.json */
-  readonly config: Json;
-  /** tokenizer.json and tokenizer_config.json */
-  readonly tokenizer?: { readonly json: Json; readonly config: Json };
-  /** generation_config.json */
-  readonly generation?: Json;
+  /** Its files but the weights, by name: config.json, tokenizer.json, … */
+  readonly texts: ReadonlyMap<string, string>;
   /** Tensors in their stored layout. */
   readonly tensors: readonly WrittenTensor[];
 }
 
-/** Writes a model's files into a folder. Result: what its weights' file is. */
-export async function writeModel(path: string, folder: ModelFolder): Promise<WrittenFile> {
-  const { config, tokenizer, generation, tensors } = folder;
-  await writeText(join(path, "config.json"), json(config));
-  if (tokenizer) {
-    await writeText(join(path, "tokenizer.json"), json(tokenizer.json));
-    await writeText(join(path, "tokenizer_config.json"), json(tokenizer.config));
+export const CONFIG = "config.json";
+export const TOKENIZER = "tokenizer.json";
+export const TOKENIZER_CONFIG = "tokenizer_config.json";
+const WEIGHTS = "model.safetensors";
+
+/** What tells how to cut texts into tokens, and how to put a chat into one. */
+export const TOKENIZER_FILES = [
+  TOKENIZER,
+  TOKENIZER_CONFIG,
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "chat_template.jinja",
+];
+
+/** What a model's folder may have beside its weights. */
+export const MODEL_FILES = [CONFIG, "generation_config.json", ...TOKENIZER_FILES];
+
+/** The files of these names that there are, as they stand. */
+export async function readTexts(files: FileSet, names: readonly string[]): Promise<Map<string, string>> {
+  const texts = new Map<string, string>();
+  for (const name of names) {
+    const source = await files.open(name);
+    if (!source) continue;
+    try {
+      texts.set(name, await readText(source));
+    } finally {
+      await source.close?.();
+    }
   }
-  if (generation) await writeText(join(path, "generation_config.json"), json(generation));
-  return writeSafetensors(join(path, "model.safetensors"), tensors);
+  return texts;
+}
+
+/** Writes a model's files into a folder. Result: what each of them is. */
+export async function writeModel(
+  path: string,
+  { texts, tensors }: ModelFolder,
+): Promise<Record<string, WrittenFile>> {
+  const written: Record<string, WrittenFile> = {};
+  for (const [name, text] of texts) written[name] = await writeText(join(path, name), text);
+  written[WEIGHTS] = await writeSafetensors(join(path, WEIGHTS), tensors);
+  return written;
 }

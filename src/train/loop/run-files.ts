@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { InputError } from "../../errors.js";
 import { isObject } from "../../model/formats/files.js";
 import { safetensorsHeader } from "../../model/formats/safetensors-write.js";
+import { IDS, isReplaced } from "./layout.js";
 
 /** Writing to a run's folder so that what has its final name is whole. */
 
@@ -119,20 +120,27 @@ export async function replaceFile(path: string, text: string): Promise<void> {
 export function diskError(path: string, error: unknown): unknown {
   const { code, syscall } = error as NodeJS.ErrnoException;
   if (!syscall) return error;
-  const why = code === "ENOSPC" ? "the disk is full" : code;
-  return new InputError(`${path}: can't be written (${why}); make room, then go on with --resume`);
+  if (code === "ENOSPC" || code === "EDQUOT")
+    return new InputError(
+      `${path}: can't be written: the disk is full; make room, then go on with --resume`,
+      { cause: error },
+    );
+  return new InputError(`${path}: can't be written (${code}); take a folder that can be`, { cause: error });
 }
 
-/** Removes what a killed process left half written, and puts back what it had moved away. */
+/** Removes what a killed process left half written in a run's folder, and puts back what it had moved away. */
 export async function tidyFolder(folder: string): Promise<void> {
   const names = await readdir(folder);
-  for (const name of names.filter((name) => name.endsWith(".new")))
-    await rm(join(folder, name), { recursive: true, force: true });
-  for (const name of names.filter((name) => name.endsWith(".old"))) {
-    const own = name.slice(0, -".old".length);
-    if (names.includes(own)) await rm(join(folder, name), { recursive: true, force: true });
+  for (const name of names) {
+    const own = name.replace(/\.(new|old)$/, "");
+    if (own === name || !isReplaced(own)) continue;
+    if (name.endsWith(".new") || names.includes(own))
+      await rm(join(folder, name), { recursive: true, force: true });
     else await rename(join(folder, name), join(folder, own));
   }
+  const caches = join(folder, IDS);
+  for (const name of await readdir(caches).catch(() => []))
+    if (name.endsWith(".tmp")) await rm(join(caches, name), { force: true });
 }
 
 /** A JSON object from a file; undefined when there is none. @throws InputError when it is damaged */

@@ -1,16 +1,19 @@
 import { type FileHandle, open, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { AbortError, InputError } from "../../errors.js";
+import type { Tokenizer } from "../../model/tokenizer/tokenizer.js";
 import type { Batch } from "../data/batches.js";
 import { type Metric, parseMetrics } from "../metrics.js";
+import { grouped } from "../report/format.js";
 import { trainingReport } from "../report/report.js";
-import { checkSchedule, learningRate, type Schedule } from "../schedules.js";
+import { learningRate, type Schedule } from "../schedules.js";
 import type { Trainer, TrainStep } from "../trainer/trainer.js";
-import { checkpointPath, type Progress, pruneCheckpoints, saveCheckpoint } from "./checkpoints.js";
+import { type Progress, pruneCheckpoints, saveCheckpoint } from "./checkpoints.js";
 import type { TrainingData } from "./data.js";
-import type { ModelFolder } from "./model-folder.js";
-import { writeModel } from "./model-folder.js";
+import { BEST, checkpointPath, METRICS, REPORT } from "./layout.js";
+import { type ModelFolder, writeModel } from "./model-folder.js";
 import { diskError, replaceFile, writeFolder } from "./run-files.js";
+import { scheduleOf } from "./schedule.js";
 import type { FilledSettings } from "./settings.js";
 import { Validator } from "./validation.js";
 
@@ -22,6 +25,8 @@ export interface RunEvents {
   onValidation?(step: number, loss: number, bitsPerByte: number): void;
   /** A sample of what the model writes. */
   onSample?(step: number, prompt: string, text: string): void;
+  /** After the signal: the last step that is finished, and its checkpoint; none before the first step. */
+  onStopped?(step: number, checkpoint: string | undefined): void;
   /** What happens before the first step, and what is worth a line of its own. */
   onNote?(text: string): void;
   /** What goes on now, to be written over. */
@@ -34,6 +39,7 @@ export interface RunParts {
   readonly settings: FilledSettings;
   readonly steps: number;
   readonly data: TrainingData;
+  readonly tokenizer: Tokenizer;
   readonly trainer: Trainer;
   readonly folder: ModelFolder;
   readonly progress: Progress;
@@ -50,25 +56,6 @@ export interface RunResult {
   readonly report: string;
 }
 
-export const METRICS = "metrics.jsonl";
-const REPORT = "report.html";
-const BEST = "best";
-
-/** The learning rate's schedule, by the settings. */
-export function scheduleOf(settings: FilledSettings, steps: number): Schedule {
-  const { schedule: kind, learningRate: peak, finalFraction } = settings;
-  const { warmupSteps = Math.min(200, Math.floor(steps / 20)) } = settings;
-  const { decaySteps = Math.max(1, Math.floor(steps / 5)) } = settings;
-  const schedule: Schedule =
-    kind === "constant"
-      ? { kind, peak, warmupSteps }
-      : kind === "wsd"
-        ? { kind, peak, warmupSteps, steps, finalFraction, decaySteps }
-        : { kind, peak, warmupSteps, steps, finalFraction };
-  checkSchedule(schedule);
-  return schedule;
-}
-
 /** Runs the steps that are left, with what goes on between them. */
 export class Run {
   private readonly schedule: Schedule;
@@ -81,15 +68,16 @@ export class Run {
     private readonly metrics: FileHandle,
   ) {
     this.schedule = scheduleOf(parts.settings, parts.steps);
-    this.validator = new Validator(parts.trainer, parts.data.validation, parts.settings.validationBatches);
+    const { trainer, tokenizer, data, settings } = parts;
+    this.validator = new Validator(trainer, tokenizer, data.validation, settings.validationBatches);
     this.progress = parts.progress;
     if (parts.progress.step > 0) this.saved = parts.progress.step;
   }
 
   /**
    * Goes on from `parts.progress` to the last step.
-   * @throws InputError when a loss or gradient is not finite, a file can't be written; AbortError after the signal, with
-   *   a checkpoint of the last step that was finished
+   * @throws InputError when a loss or gradient is not finite, or a file can't be written; AbortError after the signal,
+   *   with a checkpoint of the last step that was finished
    */
   static async go(parts: RunParts, first: Metric): Promise<RunResult> {
     const path = join(parts.out, METRICS);
@@ -108,25 +96,30 @@ export class Run {
 
   private async steps(): Promise<RunResult> {
     const { steps, out, signal } = this.parts;
+    // What a process that was killed just after a checkpoint had no time for.
+    if (this.saved !== undefined) await this.settle();
     while (this.progress.step < steps) {
-      if (signal?.aborted) await this.leave();
-      await this.step();
+      if (signal?.aborted || !(await this.step())) await this.leave();
     }
-    await this.save();
     const best = this.progress.best!;
     return { steps, best, model: join(out, BEST), report: join(out, REPORT) };
   }
 
-  private async step(): Promise<void> {
-    const { trainer, settings, data, steps, events } = this.parts;
+  /** One step and what is due after it. False when the signal came before its change: nothing has happened then. */
+  private async step(): Promise<boolean> {
+    const { trainer, settings, steps, events, signal } = this.parts;
     const { validateEvery, sampleEvery } = settings;
     const before = this.progress.step;
     const rate = learningRate(this.schedule, before);
-    const batches: Batch[] = [];
-    for (let i = 0; i < settings.accumulate; i++)
-      batches.push(await data.training.batch(before * settings.accumulate + i));
-    const result = await this.guard(before + 1, () => trainer.step(batches, rate));
+    const batches = await this.batches(before);
     const step = before + 1;
+    const result = await this.guard(step, () => trainer.step(batches, rate, signal)).catch(
+      (error: unknown) => {
+        if (error instanceof AbortError) return undefined;
+        throw error;
+      },
+    );
+    if (!result) return false;
     const tokens = this.progress.tokens + result.predicted;
     this.progress = { ...this.progress, step, tokens };
     const { loss, gradientNorm } = result;
@@ -134,8 +127,18 @@ export class Run {
     events.onStep?.(step, steps, result);
     const due = (every: number) => step === steps || (every > 0 && step % every === 0);
     if (due(validateEvery)) await this.guard(step, () => this.validate());
-    if (due(sampleEvery)) await this.sample();
-    if (this.counts(step) || step === steps) await this.save();
+    if (due(sampleEvery)) await this.guard(step, () => this.sample());
+    if (this.counts(step)) await this.save();
+    return true;
+  }
+
+  /** What is learnt from after `done` steps. */
+  private async batches(done: number): Promise<Batch[]> {
+    const { data, settings } = this.parts;
+    const batches: Batch[] = [];
+    for (let i = 0; i < settings.accumulate; i++)
+      batches.push(await data.training.batch(done * settings.accumulate + i));
+    return batches;
   }
 
   /** Whether a checkpoint of this step is due. */
@@ -147,7 +150,7 @@ export class Run {
   private async validate(): Promise<void> {
     const { step, best } = this.progress;
     const { loss, perplexity, bitsPerByte } = await this.validator.run((done) =>
-      this.parts.events.onProgress?.(`validating: ${done} tokens`),
+      this.parts.events.onProgress?.(`validating: ${grouped(done)} tokens`),
     );
     await this.note({ type: "validation", step, loss, perplexity, bitsPerByte });
     this.parts.events.onValidation?.(step, loss, bitsPerByte);
@@ -163,13 +166,14 @@ export class Run {
     const { model } = trainer;
     const { step } = this.progress;
     const prompts = settings.prompts.length > 0 ? settings.prompts : [""];
-    for (const prompt of prompts) {
+    for (const [sequence, prompt] of prompts.entries()) {
       // Without a prompt a text begins after the token that ends one.
       const begin = model.eosIds.slice(0, 1);
       if (prompt === "" && begin.length === 0) continue;
       const { text } = await model.generateAll(prompt === "" ? { ids: begin } : prompt, {
         temperature: 0.8,
         seed: settings.seed,
+        sequence,
         maxNewTokens: settings.sampleTokens,
       });
       await this.note({ type: "sample", step, prompt, text });
@@ -177,27 +181,37 @@ export class Run {
     }
   }
 
-  /** A checkpoint and the report of this moment. */
+  /**
+   * A checkpoint and the report of this moment.
+   * @throws InputError when the model has diverged: that shows only in the next step's forward, and no checkpoint may be
+   *   one from which a run can't go on
+   */
   private async save(): Promise<void> {
-    const { out, trainer, folder, settings } = this.parts;
+    const { out, trainer, folder } = this.parts;
     const { step } = this.progress;
     if (this.saved === step) return;
+    for (const batch of await this.batches(step)) await this.guard(step, () => trainer.evaluate(batch));
     await this.metrics.sync();
     const { size } = await this.metrics.stat();
     this.progress = { ...this.progress, metricsBytes: size };
     await saveCheckpoint(out, trainer, folder, this.progress);
     this.saved = step;
-    await pruneCheckpoints(out, settings.keep, (step) => this.counts(step));
+    await this.settle();
+  }
+
+  /** What follows a checkpoint: older ones go, and the report is made anew. */
+  private async settle(): Promise<void> {
+    const { out, settings } = this.parts;
+    await pruneCheckpoints(out, this.saved!, settings.keep, (step) => this.counts(step));
     await writeReport(out);
   }
 
   private async leave(): Promise<never> {
-    if (this.progress.step > 0) await this.save();
-    const where = this.saved === undefined ? "nothing" : checkpointPath(this.parts.out, this.saved);
-    this.parts.events.onNote?.(
-      `stopped after step ${this.progress.step}; saved ${where}; go on with --resume`,
-    );
-    throw new AbortError(this.parts.signal);
+    const { out, events, signal } = this.parts;
+    const { step } = this.progress;
+    if (step > 0) await this.save();
+    events.onStopped?.(step, step > 0 ? checkpointPath(out, step) : undefined);
+    throw new AbortError(signal);
   }
 
   private async note(metric: Metric): Promise<void> {

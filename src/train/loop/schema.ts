@@ -1,4 +1,5 @@
-import { type Setting, type SettingName, table } from "./settings.js";
+import { fillSettings } from "./check-settings.js";
+import { defaultOf, dependents, exclusives, type Setting, type SettingName, table } from "./settings.js";
 
 /** The JSON schema (draft 2020-12) of the file that `lmhead train --config` reads. */
 export function settingsSchema(): Record<string, unknown> {
@@ -12,15 +13,34 @@ export function settingsSchema(): Record<string, unknown> {
       ...Object.fromEntries(
         (Object.entries(table) as [SettingName, Setting][]).map(([name, setting]) => [
           name,
-          property(setting),
+          property(name, setting),
         ]),
       ),
     },
+    allOf: [
+      ...exclusives.map((pair) => ({ not: { required: [...pair] } })),
+      ...dependents.map(({ name, of, words }) => ({
+        if: { required: [name] },
+        // biome-ignore lint/suspicious/noThenProperty: a keyword of JSON schema
+        then: {
+          properties: { [of]: { enum: [...words] } },
+          ...(!words.includes(defaults[of]) && { required: [of] }),
+        },
+      })),
+      {
+        if: { properties: { freeze: { const: "body" } }, required: ["freeze"] },
+        // biome-ignore lint/suspicious/noThenProperty: a keyword of JSON schema
+        then: { required: ["init"] },
+      },
+    ],
   };
 }
 
-function property(setting: Setting): Record<string, unknown> {
-  const description = setting.about;
+const defaults = fillSettings("defaults", {});
+
+function property(name: SettingName, setting: Setting): Record<string, unknown> {
+  const byDefault = defaultOf(name);
+  const description = byDefault === undefined ? setting.about : `${setting.about} (default: ${byDefault})`;
   switch (setting.kind) {
     case "whole":
     case "number": {
@@ -28,6 +48,7 @@ function property(setting: Setting): Record<string, unknown> {
       return {
         type: setting.kind === "whole" ? "integer" : "number",
         ...(min !== undefined && (above ? { exclusiveMinimum: min } : { minimum: min })),
+        ...(setting.kind === "whole" && { maximum: Number.MAX_SAFE_INTEGER }),
         ...(max !== undefined && { maximum: max }),
         description,
       };
@@ -37,6 +58,7 @@ function property(setting: Setting): Record<string, unknown> {
     case "flag":
       return { type: "boolean", description };
     case "text":
+    case "path":
       return { type: "string", minLength: 1, description };
     case "texts":
       return { type: "array", items: { type: "string" }, description };

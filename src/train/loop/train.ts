@@ -1,18 +1,22 @@
-import { mkdir } from "node:fs/promises";
-import { basename, join, resolve } from "node:path";
+import { mkdir, readdir, rmdir } from "node:fs/promises";
+import { basename, isAbsolute, join, relative, resolve, sep } from "node:path";
 import { checkFields, InputError } from "../../errors.js";
 import type { Device } from "../../kernels/device.js";
 import { LanguageModel } from "../../model/language-model.js";
 import { placeModel } from "../../model/load.js";
+import { grouped } from "../report/format.js";
 import { Trainer } from "../trainer/trainer.js";
+import { checkFilled, fillSettings } from "./check-settings.js";
 import { type Found, newestCheckpoint, readOptimizer } from "./checkpoints.js";
-import { openData } from "./data.js";
+import { openData, openTexts, type TrainingData } from "./data.js";
+import { IDS, isReplaced, METRICS, PLAN } from "./layout.js";
 import { lockFolder } from "./lock.js";
 import { optimizerOf } from "./optimizer.js";
 import { metricsSize, Run, type RunEvents, type RunResult } from "./run.js";
 import { diskError, json, readObject, replaceFile, tidyFolder } from "./run-files.js";
-import { type FilledSettings, fillSettings } from "./settings.js";
-import { openTrainable, type Trainable } from "./trainable.js";
+import { scheduleOf, stepsOf } from "./schedule.js";
+import { type FilledSettings, type SettingName, type TrainSettings, table } from "./settings.js";
+import { openTrainable } from "./trainable.js";
 
 /** Options of `train`. */
 export interface TrainOptions extends RunEvents {
@@ -20,8 +24,8 @@ export interface TrainOptions extends RunEvents {
   readonly corpus?: string;
   /** The run's folder; made when it is not there. */
   readonly out: string;
-  /** As `lmhead train --config` reads them; `settingsSchema()` lists them. Default: the preset tiny. */
-  readonly settings?: unknown;
+  /** As `lmhead train --config` reads them; `settingsSchema()` lists them. Paths are the process's. Default: the preset tiny. */
+  readonly settings?: TrainSettings;
   /** Goes on with the run in `out`, with its own settings. Default false. */
   readonly resume?: boolean;
   /** Where to run; the bits of a run on "wasm" are the same for any number of threads. Default "auto". */
@@ -30,40 +34,46 @@ export interface TrainOptions extends RunEvents {
   readonly signal?: AbortSignal;
 }
 
-const PLAN = "train.json";
 const VERSION = 1;
 
 /** What a run's folder says about the run. */
 interface Plan {
   readonly corpus: string;
   readonly settings: FilledSettings;
-  /** Of the data; absent until it has been read once. */
+  /** Of the texts; absent until they have been read once. */
   readonly dataHash?: string;
 }
 
 /**
  * Trains a language model from text, or goes on with a run: `lmhead train` as a function, for Node. The folder then holds
  * checkpoints (Hugging Face folders with the optimizer's state), the best model in `best`, `metrics.jsonl` and
- * `report.html`. A run that was stopped at any moment and resumed ends with the same weights and metrics, to the bit, as
- * one that was not.
+ * `report.html`. A run that was stopped at any moment and resumed on the same device ends with the same weights and
+ * metrics, to the bit, as one that was not.
  * @throws InputError for bad settings or text, a folder that holds another run or is in use, a loss that is not finite, a
  *   full disk; AbortError after `signal`, with a checkpoint of the last finished step
  */
 export async function train(options: TrainOptions): Promise<RunResult> {
   checkOptions(options);
   const out = resolve(options.out);
+  if (options.resume && !(await readPlan(out)))
+    throw new InputError(`${out}: holds no run to resume (there is no ${PLAN})`);
+  const made = await mkdir(out, { recursive: true }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== "EEXIST" && error.code !== "ENOTDIR") throw diskError(out, error);
+    throw new InputError(`${out}: a file stands there or on the way; expected a folder for the run`);
+  });
   try {
-    await mkdir(out, { recursive: true });
+    const lock = await lockFolder(out);
+    try {
+      await tidyFolder(out);
+      const plan = options.resume ? await oldPlan(out, options) : await newPlan(out, options);
+      return await runPlan(out, plan, options);
+    } finally {
+      await lock.release();
+    }
   } catch (error) {
-    throw diskError(out, error);
-  }
-  const lock = await lockFolder(out);
-  try {
-    await tidyFolder(out);
-    const plan = options.resume ? await oldPlan(out, options) : await newPlan(out, options);
-    return await runPlan(out, plan, options);
-  } finally {
-    await lock.release();
+    // A folder that was made for a run that never began; one with something in it stays.
+    if (made !== undefined) await rmdir(out).catch(() => {});
+    throw error;
   }
 }
 
@@ -79,6 +89,7 @@ function checkOptions(options: TrainOptions): void {
     "onStep",
     "onValidation",
     "onSample",
+    "onStopped",
     "onNote",
     "onProgress",
   ]);
@@ -86,33 +97,51 @@ function checkOptions(options: TrainOptions): void {
   if (typeof out !== "string" || out === "") throw new InputError("out: expected the folder of the run");
   if (resume && settings !== undefined)
     throw new InputError("resume goes on with the run's own settings: give it no others");
-  if (!resume && (typeof corpus !== "string" || corpus === ""))
+  const given = corpus !== undefined || !resume;
+  if (given && (typeof corpus !== "string" || corpus === ""))
     throw new InputError("no corpus: expected a .txt or .jsonl file, or a folder of them");
 }
 
+const readPlan = (out: string) => readObject(join(out, PLAN));
+
 async function newPlan(out: string, { corpus, settings = {} }: TrainOptions): Promise<Plan> {
-  if (await readObject(join(out, PLAN)))
+  if (await readPlan(out))
     throw new InputError(`${out}: holds a run already; go on with it by --resume, or take another folder`);
+  const foreign = (await readdir(out)).find(isReplaced);
+  if (foreign !== undefined)
+    throw new InputError(
+      `${out}: holds a ${foreign} that is of no run, which training would replace; take another folder`,
+    );
   const filled = fillSettings("settings", settings);
-  const absolute = (path: string | undefined) => path && resolve(path);
-  const { validationCorpus, tokenizer, init } = filled;
-  const paths = {
-    ...(validationCorpus && { validationCorpus: absolute(validationCorpus) }),
-    ...(tokenizer && { tokenizer: absolute(tokenizer) }),
-    ...(init && { init: absolute(init) }),
-  };
-  return { corpus: resolve(corpus!), settings: { ...filled, ...paths } };
+  // What depends on no text is said before any is read.
+  if (filled.epochs === undefined) scheduleOf(filled, filled.steps);
+  const paths = Object.entries(filled).flatMap(([name, value]) =>
+    table[name as SettingName].kind === "path" ? [[name, resolve(value as string)]] : [],
+  );
+  for (const text of [corpus!, filled.validationCorpus])
+    if (text !== undefined && isWithin(out, resolve(text)))
+      throw new InputError(
+        `${out}: lies in ${resolve(text)}, so that its ${METRICS} would become text to train on; take a folder outside of it`,
+      );
+  return { corpus: resolve(corpus!), settings: { ...filled, ...Object.fromEntries(paths) } };
+}
+
+function isWithin(path: string, folder: string): boolean {
+  const way = relative(folder, path);
+  return way === "" || (way !== ".." && !way.startsWith(`..${sep}`) && !isAbsolute(way));
 }
 
 async function oldPlan(out: string, { corpus }: TrainOptions): Promise<Plan> {
   const path = join(out, PLAN);
-  const plan = await readObject(path);
-  if (!plan) throw new InputError(`${out}: holds no run to resume (there is no ${PLAN})`);
-  if (plan.version !== VERSION)
+  const plan = await readPlan(out);
+  if (plan?.version !== VERSION)
     throw new InputError(
-      `${path}: version ${plan.version}; this lmhead goes on with runs of version ${VERSION}`,
+      `${path}: version ${plan?.version}; this lmhead goes on with runs of version ${VERSION}`,
     );
-  const { settings, corpus: own, dataHash } = plan as unknown as Plan;
+  const { corpus: own, dataHash } = plan;
+  if (typeof own !== "string" || (dataHash !== undefined && typeof dataHash !== "string"))
+    throw new InputError(`${path}: is damaged: expected the corpus and its hash`);
+  const settings = checkFilled(`${path}: settings`, plan.settings);
   if (corpus !== undefined && resolve(corpus) !== own)
     throw new InputError(`${out}: this run's corpus is ${own}, not ${resolve(corpus)}; leave the corpus out`);
   return { corpus: own, settings, dataHash };
@@ -124,34 +153,33 @@ async function runPlan(out: string, plan: Plan, options: TrainOptions): Promise<
   const note = (text: string) => options.onNote?.(text);
   const progress = (text: string) => options.onProgress?.(text);
   const found = await newestCheckpoint(out, await metricsSize(out), note);
-  const trainable = await openTrainable(plan.corpus, settings, found?.path, progress, signal);
-  let model: LanguageModel | undefined;
-  let data: Awaited<ReturnType<typeof openData>> | undefined;
-  try {
-    data = await openData(plan.corpus, trainable.tokenizer, settings, join(out, "ids"), progress, signal);
-    if (plan.dataHash !== undefined && plan.dataHash !== data.hash)
-      throw new InputError(
-        `${plan.corpus}: the text has changed since the run began; restore it, or begin anew`,
-      );
-    model = new LanguageModel(
-      await placeModel(
-        trainable.opened,
-        { device, threads, weights: "float32", signal },
-        settings.freeze === "body",
-      ),
+  const texts = await openTexts(plan.corpus, settings, signal);
+  if (plan.dataHash !== undefined && plan.dataHash !== texts.hash)
+    throw new InputError(
+      `${plan.corpus}: the text has changed since the run began; restore it, or begin anew in another folder`,
     );
-    checkVocabulary(trainable, model);
-    await replaceFile(join(out, PLAN), json({ version: VERSION, ...plan, dataHash: data.hash }));
-    const { optimizer, maxNorm, labelSmoothing, zLoss, freeze } = optimizerOf(settings);
-    const trainer = await Trainer.create(model, { optimizer, maxNorm, labelSmoothing, zLoss, freeze });
-    if (found) await resumeFrom(trainer, found, note);
+  const trainable = await openTrainable(plan.corpus, settings, found?.path, progress, signal);
+  const { tokenizer } = trainable.tokenizer;
+  let model: LanguageModel | undefined;
+  let data: TrainingData | undefined;
+  let trainer: Trainer | undefined;
+  try {
+    data = await openData(texts, trainable.tokenizer, settings, join(out, IDS), progress, signal);
+    const where = { device, threads, weights: "float32", signal } as const;
+    model = new LanguageModel(await placeModel(trainable.opened, where, settings.freeze === "body"));
+    checkPrompts(model, settings);
     const steps = stepsOf(settings, data.training.epochAt(settings.accumulate));
+    scheduleOf(settings, steps);
+    trainer = await Trainer.create(model, optimizerOf(settings));
+    if (found) await resumeFrom(trainer, found, steps, note);
+    await replaceFile(join(out, PLAN), json({ version: VERSION, ...plan, dataHash: texts.hash }));
     describe(note, model, data, steps);
     const parts = {
       out,
       settings,
       steps,
       data,
+      tokenizer,
       trainer,
       folder: trainable.folder(model),
       progress: found?.progress ?? { step: 0, tokens: 0, metricsBytes: 0 },
@@ -160,37 +188,52 @@ async function runPlan(out: string, plan: Plan, options: TrainOptions): Promise<
     };
     return await Run.go(parts, firstMetric(out, plan, model, steps));
   } finally {
+    trainer?.free();
     await data?.close();
     await (model ? model.close() : trainable.opened.checkpoint.close());
   }
 }
 
-async function resumeFrom(trainer: Trainer, { path, progress }: Found, note: (text: string) => void) {
-  await trainer.restore({ steps: progress.step, tensors: await readOptimizer(path) });
-  note(`going on after step ${progress.step}, from ${path}`);
+/** Prompts that a sample can't be asked of are said before the first step, not after hundreds. */
+function checkPrompts(model: LanguageModel, { prompts }: FilledSettings): void {
+  for (const prompt of prompts)
+    if (prompt !== "")
+      try {
+        model.promptIds(prompt);
+      } catch (error) {
+        if (!(error instanceof InputError)) throw error;
+        throw new InputError(`prompts: ${JSON.stringify(prompt)}: ${error.message}`, { cause: error });
+      }
 }
 
-/** @param epochsAStep of the training text */
-function stepsOf({ steps, epochs }: FilledSettings, epochsAStep: number): number {
-  return epochs === undefined ? steps : Math.max(1, Math.ceil(epochs / epochsAStep - 1e-9));
+async function resumeFrom(
+  trainer: Trainer,
+  { path, progress: { step } }: Found,
+  steps: number,
+  note: (text: string) => void,
+): Promise<void> {
+  await trainer.restore({ steps: step, tensors: await readOptimizer(path) });
+  note(
+    step === steps
+      ? `${counted(steps)} done: nothing is left to do`
+      : `going on after step ${grouped(step)}, from ${path}`,
+  );
 }
 
-function checkVocabulary({ tokenizer: { tokenizer } }: Trainable, model: LanguageModel): void {
-  if (tokenizer.vocabSize > model.head.vocabSize)
-    throw new InputError(
-      `the tokenizer has ${tokenizer.vocabSize} tokens, the model ${model.head.vocabSize}: they do not belong together`,
-    );
-}
+const counted = (steps: number): string => `${grouped(steps)} ${steps === 1 ? "step" : "steps"}`;
 
 function describe(
   note: (text: string) => void,
   model: LanguageModel,
-  data: { training: { predicted: number }; validation: { predicted: number } },
+  { training, validation }: TrainingData,
   steps: number,
 ): void {
   const { family, parameters, vocabSize } = model.info();
   note(
-    `${family} of ${parameters} parameters, ${vocabSize} tokens; ${data.training.predicted} tokens to train on, ${data.validation.predicted} to validate; ${steps} steps on ${model.device.description}`,
+    `${family} of ${grouped(parameters)} parameters, ${grouped(vocabSize)} tokens, on ${model.device.description}`,
+  );
+  note(
+    `${grouped(training.predicted)} tokens to train on, ${grouped(validation.predicted)} to validate; ${counted(steps)}`,
   );
 }
 

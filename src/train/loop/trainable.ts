@@ -1,19 +1,23 @@
 import { readHuggingFace } from "../../body/families/index.js";
 import { InputError } from "../../errors.js";
 import type { FileSet } from "../../model/formats/checkpoint.js";
-import { readJson } from "../../model/formats/files.js";
+import { parseObject } from "../../model/formats/files.js";
 import { memoryCheckpoint } from "../../model/formats/memory.js";
 import { openPath } from "../../model/formats/node-files.js";
 import type { LanguageModel } from "../../model/language-model.js";
 import { type OpenModel, openModel } from "../../model/open.js";
-import { tokenizerFromJson } from "../../model/tokenizer/from-files.js";
 import { Corpus } from "../data/documents.js";
 import { initialModel } from "../initial/initial-model.js";
-import { type StoredParameter, storedLayout } from "../stored-layout.js";
-import { corpusOptions, corpusTokenizer, type TokenizerFiles } from "./data.js";
-import type { ModelFolder } from "./model-folder.js";
+import { checkShape, type ModelShape } from "../initial/shape.js";
+import { storedLayout } from "../stored-layout.js";
+import { corpusOptions, corpusTokenizer } from "./corpus-tokenizer.js";
+import { editJson } from "./edit-json.js";
+import { float32Checkpoint } from "./float32-checkpoint.js";
+import { CONFIG, MODEL_FILES, type ModelFolder, readTexts } from "./model-folder.js";
+import { json } from "./run-files.js";
 import type { FilledSettings } from "./settings.js";
 import { storedTensors } from "./stored-tensors.js";
+import { openTokenizerFolder, type TokenizerFiles, tokenizerOf } from "./tokenizer-files.js";
 import { untied } from "./untie.js";
 
 type Json = Record<string, unknown>;
@@ -38,31 +42,44 @@ export async function openTrainable(
   onProgress: (text: string) => void,
   signal: AbortSignal | undefined,
 ): Promise<Trainable> {
-  const { init, freeze } = settings;
-  const path = checkpoint ?? init;
-  if (path !== undefined) return fromFolder(path, freeze === "body");
+  const path = checkpoint ?? settings.init;
+  if (path !== undefined) return fromFolder(path, settings);
   return newModel(corpus, settings, onProgress, signal);
 }
 
-/** @param alone whether the head is to be a matrix of its own */
-async function fromFolder(path: string, alone: boolean): Promise<Trainable> {
+async function fromFolder(path: string, settings: FilledSettings): Promise<Trainable> {
   const files = await folderOf(path);
-  const config = await readJson(files, "config.json");
-  if (!config)
-    throw new InputError(
-      `${path}: has no config.json; training goes on from Hugging Face folders, not GGUF files`,
-    );
-  const tokenizer = await folderTokenizer(files);
-  const generation = await readJson(files, "generation_config.json");
+  const given = await readTexts(files, MODEL_FILES);
+  const tokenizer = tokenizerOf(path, given);
   const stored = await openModel(files);
   try {
-    const own = alone ? await untied(stored, config) : { opened: stored, config };
-    const layout = await storedLayout(own.config, own.opened.checkpoint);
-    return trainable(own.opened, tokenizer, own.config, layout, generation);
+    const { contextLength, freeze } = settings;
+    const { maxPositions } = stored.spec.body;
+    if (contextLength > maxPositions)
+      throw new InputError(
+        `contextLength: ${contextLength}, but the context of ${path} has ${maxPositions} positions; set it to at most that`,
+      );
+    const what = `${path}/${CONFIG}`;
+    const config = editJson(what, given.get(CONFIG)!, changes(what, given.get(CONFIG)!, freeze === "body"));
+    const wide = float32Checkpoint(stored.checkpoint);
+    const checkpoint = freeze === "body" ? untied(wide, stored.spec) : wide;
+    const { spec } = await readHuggingFace(what, parseObject(what, config), checkpoint);
+    const opened = { ...stored, checkpoint, spec };
+    return await trainable(opened, tokenizer, new Map([...given, [CONFIG, config]]));
   } catch (error) {
     await stored.checkpoint.close();
     throw error;
   }
+}
+
+/** What becomes another in a config: weights are float32, and a head that learns alone is a matrix of its own. */
+function changes(what: string, config: string, alone: boolean): Json {
+  const before = parseObject(what, config);
+  return {
+    ...("torch_dtype" in before && { torch_dtype: "float32" }),
+    ...("dtype" in before && { dtype: "float32" }),
+    ...(alone && { tie_word_embeddings: false }),
+  };
 }
 
 async function newModel(
@@ -71,80 +88,74 @@ async function newModel(
   onProgress: (text: string) => void,
   signal: AbortSignal | undefined,
 ): Promise<Trainable> {
+  // Sizes that do not fit together are said before a tokenizer is trained, which takes long.
+  checkShape(shapeOf(settings, settings.vocabSize));
   const tokenizer =
     settings.tokenizer === undefined
-      ? await trainedTokenizer(corpusPath, settings, onProgress, signal)
-      : await folderTokenizer(await folderOf(settings.tokenizer));
+      ? await corpusTokenizer(
+          await Corpus.open(corpusPath, corpusOptions(settings)),
+          settings,
+          onProgress,
+          signal,
+        )
+      : await openTokenizerFolder(settings.tokenizer);
   const { vocabSize, eosIds, bosId } = tokenizer.tokenizer;
-  const { family, hiddenSize, layers, heads, kvHeads, innerSize, contextLength, tied, seed } = settings;
   const { config, tensors } = initialModel(
     {
-      family,
-      vocabSize,
-      hiddenSize,
-      layers,
-      heads,
-      ...(kvHeads !== undefined && { kvHeads }),
-      ...(innerSize !== undefined && { innerSize }),
-      maxPositions: contextLength,
-      tied,
+      ...shapeOf(settings, vocabSize),
       ...(bosId !== undefined && { bosTokenId: bosId }),
       ...(eosIds.length > 0 && { eosTokenId: eosIds[0] }),
     },
-    seed,
+    settings.seed,
   );
-  const checkpoint = memoryCheckpoint("new model", tensors);
-  const { architecture, spec } = await readHuggingFace("config.json", config, checkpoint);
-  const opened: OpenModel = {
-    name: "new model",
+  const name = "new model";
+  const checkpoint = memoryCheckpoint(name, tensors);
+  const { architecture, spec } = await readHuggingFace(CONFIG, config, checkpoint);
+  const generation = { bosId, eosIds, defaults: {} };
+  const opened = {
+    name,
     checkpoint,
     architecture,
     spec,
-    generation: { bosId, eosIds, defaults: {} },
+    generation,
     tokenizer: tokenizer.tokenizer,
   };
-  return trainable(opened, tokenizer, config, await storedLayout(config, checkpoint), undefined);
+  return trainable(opened, tokenizer, new Map([[CONFIG, json(config)], ...tokenizer.texts]));
 }
 
-function trainable(
+function shapeOf(settings: FilledSettings, vocabSize: number): ModelShape {
+  const { family, hiddenSize, layers, heads, kvHeads, innerSize, contextLength, tied } = settings;
+  return {
+    family,
+    vocabSize,
+    hiddenSize,
+    layers,
+    heads,
+    ...(kvHeads !== undefined && { kvHeads }),
+    ...(innerSize !== undefined && { innerSize }),
+    maxPositions: contextLength,
+    tied,
+  };
+}
+
+/** @param texts its files but the weights */
+async function trainable(
   opened: OpenModel,
   tokenizer: TokenizerFiles,
-  config: Json,
-  layout: ReadonlyMap<string, StoredParameter>,
-  generation: Json | undefined,
-): Trainable {
-  // What is written is float32, whatever was read.
-  const written = {
-    ...config,
-    ...("torch_dtype" in config && { torch_dtype: "float32" }),
-    ...("dtype" in config && { dtype: "float32" }),
-  };
+  texts: ReadonlyMap<string, string>,
+): Promise<Trainable> {
+  const { checkpoint, spec } = opened;
+  const rows = spec.embedding.table.rows;
+  if (tokenizer.tokenizer.vocabSize > rows)
+    throw new InputError(
+      `${opened.name}: its tokenizer has ${tokenizer.tokenizer.vocabSize} tokens, its embedding ${rows} rows: they do not belong together`,
+    );
+  const layout = await storedLayout(parseObject(CONFIG, texts.get(CONFIG)!), checkpoint);
   return {
     opened,
     tokenizer,
-    folder: (model) => ({
-      config: written,
-      tokenizer: { json: tokenizer.json, config: tokenizer.config },
-      ...(generation && { generation }),
-      tensors: storedTensors(model, layout, opened.spec.head.bias),
-    }),
+    folder: (model) => ({ texts, tensors: storedTensors(model, layout, spec.head.bias) }),
   };
-}
-
-async function trainedTokenizer(
-  path: string,
-  settings: FilledSettings,
-  onProgress: (text: string) => void,
-  signal: AbortSignal | undefined,
-): Promise<TokenizerFiles> {
-  return corpusTokenizer(await Corpus.open(path, corpusOptions(settings)), settings, onProgress, signal);
-}
-
-async function folderTokenizer(files: FileSet): Promise<TokenizerFiles> {
-  const json = await readJson(files, "tokenizer.json");
-  if (!json) throw new InputError(`${files.name}: has no tokenizer.json`);
-  const config = (await readJson(files, "tokenizer_config.json")) ?? {};
-  return { tokenizer: tokenizerFromJson(`${files.name}/tokenizer.json`, json, config), json, config };
 }
 
 async function folderOf(path: string): Promise<FileSet> {

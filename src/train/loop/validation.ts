@@ -1,6 +1,8 @@
 import { InputError } from "../../errors.js";
+import type { Tokenizer } from "../../model/tokenizer/tokenizer.js";
 import { type Batches, IGNORE } from "../data/batches.js";
 import type { Trainer } from "../trainer/trainer.js";
+import { tokenBytes } from "./token-bytes.js";
 
 /** A validation's result. */
 export interface Validation {
@@ -14,21 +16,20 @@ export interface Validation {
 
 /** Reads the validation text with a model as it is. */
 export class Validator {
-  /** UTF-8 bytes of each id's text. */
+  /** UTF-8 bytes of each id's text; special tokens stand for none. */
   private readonly bytes: Int32Array;
 
   /** @param batches of a validation, spread evenly over the text; 0: all */
   constructor(
     private readonly trainer: Trainer,
+    tokenizer: Tokenizer,
     private readonly data: Batches,
     private readonly batches: number,
   ) {
-    const { tokenizer, head } = trainer.model;
-    const encoder = new TextEncoder();
-    this.bytes = Int32Array.from({ length: head.vocabSize }, (_, id) => {
-      if (!tokenizer || tokenizer.specialIds.has(id)) return 0;
-      return (tokenizer.bytesOf(id) ?? encoder.encode(tokenizer.tokenText(id))).length;
-    });
+    const { head } = trainer.model;
+    this.bytes = tokenBytes(tokenizer, head.vocabSize).map((bytes, id) =>
+      tokenizer.specialIds.has(id) ? 0 : bytes,
+    );
   }
 
   /** @throws InputError when the model's answer is not finite */
@@ -43,7 +44,8 @@ export class Validator {
     }
     const loss = sum / predicted;
     const perplexity = Math.exp(loss);
-    if (!Number.isFinite(perplexity)) throw new InputError(`validation: the loss is ${loss}`);
+    if (!Number.isFinite(perplexity))
+      throw new InputError(`validation: the loss is ${loss}; take a lower learning rate`);
     if (bytes === 0) throw new InputError("validation: the text has no bytes to count bits by");
     return { loss, perplexity, bitsPerByte: sum / Math.LN2 / bytes };
   }

@@ -3,7 +3,7 @@ import type { Device, Matrix } from "../../kernels/device.js";
 import type { MatrixUpdate } from "../../kernels/optimize.js";
 import { arraySource } from "../../model/formats/sources.js";
 import type { Update } from "../optimizers/optimizer.js";
-import { checkTensors, sizeOf } from "../optimizers/parameter.js";
+import { sizeOf } from "../optimizers/parameter.js";
 import type { ModelParameter } from "./parameters.js";
 
 /** A part of an optimizer's state; `read` gives its numbers as they are at that moment. */
@@ -94,21 +94,19 @@ export class Slot {
     return this.stateNames.map((name, i) => ({ name, length, read: reads[i] }));
   }
 
-  /** @throws InputError for a tensor that is missing, of another length or not finite */
+  /** @param tensors that `checkTensors` has found to be `stateNames`' */
   async restore(device: Device, tensors: ReadonlyMap<string, Float32Array>): Promise<void> {
-    const names = this.stateNames;
-    const mine = new Map(names.flatMap((name) => (tensors.has(name) ? [[name, tensors.get(name)!]] : [])));
-    checkTensors("state", mine, new Map(names.map((name) => [name, sizeOf(this.parameter)])));
-    if (this.vector)
-      for (const [i, array] of [this.vector.value, ...this.vector.states].entries())
-        array.set(mine.get(names[i])!);
-    if (!this.matrix) return;
-    const { value, states } = this.matrix;
-    for (const state of states) state.free();
-    const restored: Matrix[] = [];
-    for (const name of names)
-      restored.push(await device.matrix(arraySource(name, value.rows, value.cols, mine.get(name)!)));
-    this.matrix.states = restored;
+    const numbers = this.stateNames.map((name) => tensors.get(name)!);
+    const { vector, matrix } = this;
+    if (vector) for (const [i, array] of [vector.value, ...vector.states].entries()) array.set(numbers[i]);
+    if (!matrix) return;
+    const { rows, cols } = matrix.value;
+    for (const [i, name] of this.stateNames.entries()) {
+      const restored = await device.matrix(arraySource(name, rows, cols, numbers[i]));
+      const before = matrix.states[i];
+      matrix.states = matrix.states.with(i, restored);
+      before.free();
+    }
   }
 
   /** Gives the memory of gradient and state back. */

@@ -9,6 +9,7 @@ import { crossEntropy } from "../cross-entropy.js";
 import type { Batch } from "../data/batches.js";
 import { clipFactor } from "../optimizers/clip.js";
 import type { OptimizerState } from "../optimizers/optimizer.js";
+import { checkTensors, sizeOf } from "../optimizers/parameter.js";
 import { type OptimizerOptions, updatesOf } from "../optimizers/updates.js";
 import { type ModelParameter, modelParameters } from "./parameters.js";
 import { Slot, type StateTensor } from "./slot.js";
@@ -99,8 +100,9 @@ export class Trainer {
    * One step on the mean loss of all tokens that the batches predict; several batches are one large one whose
    * activations never stand in memory together (gradient accumulation).
    * @param learningRate from 0
-   * @throws InputError for batches that do not fit the model or predict nothing; `NonFinite` when the loss or a gradient
-   *   is not finite (nothing has changed then), or a parameter has left float32's range; AbortError (nothing has changed)
+   * @throws InputError for batches that do not fit the model or predict nothing; when the loss or a gradient is not
+   *   finite (nothing has changed then), or a parameter has left float32's range (all of them may have changed);
+   *   AbortError (nothing has changed)
    */
   async step(batches: readonly Batch[], learningRate: number, signal?: AbortSignal): Promise<TrainStep> {
     const predicted = batches.reduce((sum, batch) => sum + batch.predicted, 0);
@@ -122,8 +124,7 @@ export class Trainer {
   async evaluate(batch: Batch, signal?: AbortSignal): Promise<Evaluated> {
     const tape = await this.record(batch, signal);
     try {
-      const hidden = tape.output(bodyBuffers.hidden);
-      const { loss } = await crossEntropy(this.model.head, hidden, batch.targets, {
+      const { loss } = await crossEntropy(this.model.head, hiddenOf(tape), batch.targets, {
         reduction: "sum",
         signal,
       });
@@ -140,13 +141,18 @@ export class Trainer {
 
   /**
    * Goes on from a state: with the parameters as they were then, every later step has the bits that it would have had.
-   * @throws InputError for tensors that are missing, unknown, of another length or not finite
+   * @throws InputError, before anything has changed, for tensors that are missing, unknown, of another length or not
+   *   finite, or a number of steps that is none
    */
   async restore({ steps, tensors }: Pick<OptimizerState, "steps" | "tensors">): Promise<void> {
-    const names = new Set(this.slots.flatMap(({ stateNames }) => stateNames));
-    const unknown = [...tensors.keys()].find((name) => !names.has(name));
-    if (unknown !== undefined)
-      throw new InputError(`Trainer.restore: "${unknown}" is no state of this optimizer and model`);
+    if (!(Number.isSafeInteger(steps) && steps >= 0))
+      throw new InputError(`Trainer.restore: steps: expected a whole number from 0, got ${steps}`);
+    const lengths = new Map(
+      this.slots.flatMap(({ parameter, stateNames }) =>
+        stateNames.map((name) => [name, sizeOf(parameter)] as const),
+      ),
+    );
+    checkTensors("Trainer.restore: state", tensors, lengths);
     for (const slot of this.slots) await slot.restore(this.model.device, tensors);
     await this.model.device.changed([...this.into.vectors.keys()]);
     this.taken = steps;
@@ -175,7 +181,7 @@ export class Trainer {
     try {
       const weight = this.into.matrices.get(head.weights.matrix);
       const { bias } = head.weights;
-      const answer = await crossEntropy(head, tape.output(bodyBuffers.hidden), batch.targets, {
+      const answer = await crossEntropy(head, hiddenOf(tape), batch.targets, {
         reduction: "sum",
         labelSmoothing,
         zLoss,
@@ -209,6 +215,10 @@ function checkOptions(options: TrainerOptions): Required<Omit<TrainerOptions, "o
   checkFields("Trainer", options, ["optimizer", "maxNorm", "labelSmoothing", "zLoss", "freeze"]);
   const { maxNorm = Infinity, labelSmoothing = 0, zLoss = 0, freeze = "nothing" } = options;
   if (!(maxNorm > 0)) throw new InputError(`Trainer: maxNorm: expected a number above 0, got ${maxNorm}`);
+  if (!(labelSmoothing >= 0 && labelSmoothing <= 1))
+    throw new InputError(`Trainer: labelSmoothing: expected a number in [0, 1], got ${labelSmoothing}`);
+  if (!(zLoss >= 0 && zLoss < Infinity))
+    throw new InputError(`Trainer: zLoss: expected a finite number from 0, got ${zLoss}`);
   if (freeze !== "nothing" && freeze !== "body")
     throw new InputError(`Trainer: freeze: expected nothing or body, got ${JSON.stringify(freeze)}`);
   return { maxNorm, labelSmoothing, zLoss, freeze };
@@ -229,6 +239,15 @@ function trained(model: LanguageModel, freeze: "nothing" | "body"): ModelParamet
       "Trainer: freeze: the head's matrix is the embedding's too, so it can't learn alone; untie them first",
     );
   return all.filter(({ value }) => value === matrix || value === bias);
+}
+
+/** What the body gives, [N, D]. @throws InputError when the model has diverged */
+function hiddenOf(tape: Tape): Float32Array {
+  const hidden = tape.output(bodyBuffers.hidden);
+  const bad = hidden.find((x) => !Number.isFinite(x));
+  if (bad !== undefined)
+    throw new InputError(`the body's hidden states hold ${bad}: take a lower learning rate`);
+  return hidden;
 }
 
 function finite(name: string, squares: number): number {

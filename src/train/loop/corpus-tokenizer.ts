@@ -1,0 +1,107 @@
+import { InputError } from "../../errors.js";
+import type { Corpus, CorpusOptions } from "../data/documents.js";
+import { heldDocuments } from "../data/split.js";
+import { grouped } from "../report/format.js";
+import { trainBpe } from "../tokenizer/train-bpe.js";
+import { TOKENIZER, TOKENIZER_CONFIG } from "./model-folder.js";
+import { json } from "./run-files.js";
+import type { FilledSettings } from "./settings.js";
+import { type TokenizerFiles, tokenizerOf } from "./tokenizer-files.js";
+
+/** What `lmhead train` puts at the end of each document, and before what it is asked. */
+export const END_OF_TEXT = "<|endoftext|>";
+
+/** How a corpus is read, by the settings. */
+export function corpusOptions({ split, separator, field }: FilledSettings): CorpusOptions {
+  return { split: separator === undefined ? split : { separator }, field };
+}
+
+/**
+ * A byte-level BPE tokenizer of a corpus. It puts the end of text before what it encodes: a text then begins as a
+ * document begins, and its first token is predicted too.
+ * @throws InputError when the text does not support so many tokens
+ */
+export async function corpusTokenizer(
+  corpus: Corpus,
+  settings: FilledSettings,
+  onProgress: (text: string) => void,
+  signal: AbortSignal | undefined,
+): Promise<TokenizerFiles> {
+  const { vocabSize } = settings;
+  const trained = await trainBpe(trainingTexts(corpus, settings, signal), {
+    vocabSize,
+    specialTokens: [END_OF_TEXT],
+    signal,
+    onProgress: (progress) =>
+      onProgress(
+        progress.stage === "read"
+          ? `tokenizer: ${grouped(progress.characters)} characters read`
+          : `tokenizer: ${grouped(progress.tokens)} of ${grouped(progress.vocabSize)} tokens`,
+      ),
+  });
+  if (!trained.complete)
+    throw new InputError(
+      `${corpus.name}: the text supports a vocabulary of ${trained.vocabSize} tokens, not ${vocabSize}: set vocabSize to at most ${trained.vocabSize}, or give more text`,
+    );
+  const config = {
+    tokenizer_class: "PreTrainedTokenizerFast",
+    bos_token: END_OF_TEXT,
+    eos_token: END_OF_TEXT,
+    clean_up_tokenization_spaces: false,
+  };
+  const texts = new Map([
+    [TOKENIZER, json({ ...trained.json, post_processor: beginWith(END_OF_TEXT, 0) })],
+    [TOKENIZER_CONFIG, json(config)],
+  ]);
+  return tokenizerOf("new tokenizer", texts);
+}
+
+/**
+ * The texts that a tokenizer is trained on: those of training alone, not a character of what `splitCorpus` keeps to
+ * validate. Of a single document, which is split by ids, a fiftieth more is left out.
+ */
+async function* trainingTexts(
+  corpus: Corpus,
+  { validation, validationCorpus, seed }: FilledSettings,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<string> {
+  if (validationCorpus !== undefined) {
+    yield* corpus.texts(signal);
+    return;
+  }
+  let [documents, characters] = [0, 0];
+  for await (const { text, last } of corpus.documents(signal)) {
+    characters += text.length;
+    if (last) documents++;
+  }
+  const held = documents > 1 ? heldDocuments(documents, validation, seed) : [false];
+  let left = documents > 1 ? Infinity : Math.ceil(characters * (1 - validation) * 0.98);
+  let document = 0;
+  for await (const { text, last } of corpus.documents(signal)) {
+    if (!held[document] && left > 0) yield text.slice(0, left);
+    left -= text.length;
+    if (last) document++;
+  }
+}
+
+/** UTF-8 bytes that `corpusTokenizer` has read of a corpus. */
+export async function bytesRead(
+  corpus: Corpus,
+  settings: FilledSettings,
+  signal: AbortSignal | undefined,
+): Promise<number> {
+  let bytes = 0;
+  for await (const text of trainingTexts(corpus, settings, signal)) bytes += Buffer.byteLength(text);
+  return bytes;
+}
+
+function beginWith(token: string, id: number): Record<string, unknown> {
+  const special = { SpecialToken: { id: token, type_id: 0 } };
+  const sequence = (name: string, type: number) => ({ Sequence: { id: name, type_id: type } });
+  return {
+    type: "TemplateProcessing",
+    single: [special, sequence("A", 0)],
+    pair: [special, sequence("A", 0), sequence("B", 1)],
+    special_tokens: { [token]: { id: token, ids: [id], tokens: [token] } },
+  };
+}

@@ -1,0 +1,84 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { hostname, tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { lockFolder } from "../../../src/train/loop/lock.js";
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "lmhead-lock-"));
+});
+afterEach(() => rmSync(folder, { recursive: true }));
+
+const put = (content: unknown) =>
+  writeFileSync(join(folder, "lock"), typeof content === "string" ? content : JSON.stringify(content));
+
+test("a lock names its holder, and is gone after its release", async () => {
+  const lock = await lockFolder(folder);
+  expect(JSON.parse(readFileSync(join(folder, "lock"), "utf8"))).toEqual({
+    pid: process.pid,
+    host: hostname(),
+  });
+  await lock.release();
+  expect(readdirSync(folder)).toEqual([]);
+});
+
+test("one process holds a folder once", async () => {
+  const lock = await lockFolder(folder);
+  await expect(lockFolder(folder)).rejects.toThrow(`process ${process.pid}`);
+  await lock.release();
+  await (await lockFolder(folder)).release();
+});
+
+test("a living process is respected, and its lock stays; a dead one's is taken over", async () => {
+  const child = spawn(process.execPath, ["-e", "setInterval(() => {}, 1000)"]);
+  await once(child, "spawn");
+  put({ pid: child.pid, host: hostname() });
+  await expect(lockFolder(folder)).rejects.toThrow(
+    new RegExp(`process ${child.pid} on .* trains into it; wait for it, take another folder, or delete`),
+  );
+  expect(JSON.parse(readFileSync(join(folder, "lock"), "utf8")).pid).toBe(child.pid);
+  child.kill("SIGKILL");
+  await once(child, "exit");
+  await (await lockFolder(folder)).release();
+});
+
+test("another machine's is respected", async () => {
+  put({ pid: process.pid, host: `${hostname()}-other` });
+  await expect(lockFolder(folder)).rejects.toThrow(/-other trains into it/);
+});
+
+test.each(["", "{", "null", "3", "{}", '{"pid":"7","host":"x"}', '{"pid":-1,"host":"x"}'])(
+  "a lock that says %j, and stays so, holds nobody",
+  async (content) => {
+    put(content);
+    const lock = await lockFolder(folder);
+    expect(JSON.parse(readFileSync(join(folder, "lock"), "utf8")).pid).toBe(process.pid);
+    await lock.release();
+  },
+);
+
+test("a lock that is about to be written is waited for", async () => {
+  put("");
+  setTimeout(() => put({ pid: 1, host: `${hostname()}-other` }), 50);
+  await expect(lockFolder(folder)).rejects.toThrow(/process 1 on/);
+});
+
+test("a lock of this process's number, left from before a restart, is taken over", async () => {
+  put({ pid: process.pid, host: hostname() });
+  await (await lockFolder(folder)).release();
+});
+
+test("of many at once one wins", async () => {
+  const all = await Promise.allSettled(Array.from({ length: 20 }, () => lockFolder(folder)));
+  const won = all.filter(({ status }) => status === "fulfilled");
+  expect(won).toHaveLength(1);
+});
+
+test("a folder in its place does no harm, and one that can't be written is said", async () => {
+  mkdirSync(join(folder, "lock"));
+  await (await lockFolder(folder)).release();
+  await expect(lockFolder(join(folder, "nothing"))).rejects.toThrow(/lock: can't be written \(ENOENT\)/);
+});
