@@ -1,5 +1,6 @@
 // One AdamW step (forward, loss, backward, clipping, update) of a GPT of 4 layers, D=256, V=4096, T=128, batch 16, tied,
-// against PyTorch. node bench/train-step.mjs; LMHEAD_PYTHON names a Python with torch (default: python3).
+// against PyTorch and jax-js, each in a process of its own. node bench/train-step.mjs; LMHEAD_PYTHON names a Python with
+// torch (default: python3).
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -97,41 +98,65 @@ async function step() {
   return loss.logSumExp.reduce((sum, lse, n) => sum + (lse - loss.targetLogits[n]) / N, 0);
 }
 
-const torch = await python();
+const python = process.env.LMHEAD_PYTHON ?? "python3";
+const torch = await rival(python, [join(root, "bench/train_step.py"), String(threads)]);
+assert(torch, "Python with torch is missing: name one in LMHEAD_PYTHON");
+const shape = JSON.stringify([L, D, V, T, B, H]);
+const jaxScript = join(root, "bench/train-step-jax.mjs");
+const jax = await rival(process.execPath, [jaxScript, shape, "1"]);
+const jaxThreads = await rival(process.execPath, [jaxScript, shape, String(threads)]);
+assert(jax && jaxThreads, "jax-js is missing: run `npm ci`");
+console.log(`PyTorch ${torch.ready.split(" ")[1]}`);
 const before = process.memoryUsage.rss();
-// Weights are drawn by different generators: the first losses are both near ln V, and both must fall alike.
-const [mine, theirs] = [[], []];
+// Weights are drawn by different generators: the first losses are all near ln V, and all must fall alike.
+const losses = { lmhead: [], PyTorch: [], "jax-js": [], "jax-js with threads": [] };
 for (let i = 0; i < 5; i++) {
-  mine.push(await step());
-  theirs.push((await torch.run()).loss);
+  losses.lmhead.push(await step());
+  losses.PyTorch.push((await torch.run()).loss);
+  losses["jax-js"].push((await jax.run()).loss);
+  losses["jax-js with threads"].push((await jaxThreads.run()).loss);
 }
-console.log(`losses: lmhead ${mine.map((x) => x.toFixed(3))}, PyTorch ${theirs.map((x) => x.toFixed(3))}`);
-mine.forEach((x, i) => {
-  assert(Math.abs(x - theirs[i]) < 0.15, `loss of step ${i}: ${x}, PyTorch ${theirs[i]}`);
-});
-const times = await interleave({ "PyTorch, CPU": torch.run, lmhead: step }, 5, 1);
+for (const [name, list] of Object.entries(losses)) {
+  console.log(`losses of ${name}: ${list.map((x) => x.toFixed(3))}`);
+  list.forEach((x, i) => {
+    assert(
+      Math.abs(x - losses.lmhead[i]) < 0.15,
+      `loss of step ${i}: ${name} ${x}, lmhead ${losses.lmhead[i]}`,
+    );
+  });
+}
+const contestants = {
+  "PyTorch, CPU": torch.run,
+  "jax-js, as Node has it: 1 thread": jax.run,
+  [`jax-js, given a Worker: ${threads} threads`]: jaxThreads.run,
+  lmhead: step,
+};
+const times = await interleave(contestants, 5, 1);
 report(`an AdamW step of a GPT: ${L} layers, D=${D}, V=${V}, T=${T}, batch ${B}`, times);
-const ratio = median(times["PyTorch, CPU"]) / median(times.lmhead);
-verdict("PyTorch's time / lmhead's (wanted with AVX-512; with AVX2 0.67)", ratio, 0.33);
-const mib = (bytes) => `${Math.round(bytes / 2 ** 20)} MiB`;
-const other = (await torch.run()).peak;
-console.log(
-  `  peak above the start: PyTorch ${mib(other)}; lmhead ${mib(peak - before)} more, ${mib(device.memory)} of weights and state`,
+const [torchRatio, jaxRatio, jaxThreadsRatio] = Object.values(times).map(
+  (list) => median(list) / median(times.lmhead),
 );
-torch.end();
+verdict("PyTorch's time / lmhead's (wanted with AVX-512; with AVX2 0.67)", torchRatio, 0.33);
+verdict("jax-js's time / lmhead's", jaxRatio, 3);
+verdict("jax-js's time with threads / lmhead's", jaxThreadsRatio, 3);
+const mib = (bytes) => `${Math.round(bytes / 2 ** 20)} MiB`;
+const others = [(await torch.run()).peak, (await jax.run()).peak];
+console.log(
+  `  peak above the start: PyTorch ${mib(others[0])}; jax-js ${mib(others[1])}; lmhead ${mib(peak - before)} more, ${mib(device.memory)} of weights and state`,
+);
+for (const other of [torch, jax, jaxThreads]) other.end();
 await device.close();
 process.exit(0);
 
-async function python() {
-  const script = join(root, "bench/train_step.py");
-  const child = spawn(process.env.LMHEAD_PYTHON ?? "python3", [script, String(threads)], {
-    stdio: ["pipe", "pipe", "inherit"],
-  });
+/** A rival's process: it says when it is ready; for each line it takes a step, and answers with the loss and its peak memory. */
+async function rival(command, args) {
+  const child = spawn(command, args, { stdio: ["pipe", "pipe", "inherit"] });
+  child.on("error", () => {}); // no such program: it then has no lines either
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const ready = await lines.next();
-  assert(!ready.done, "Python with torch is missing: name one in LMHEAD_PYTHON");
-  console.log(`PyTorch ${ready.value.split(" ")[1]}`);
+  if (ready.done) return undefined;
   return {
+    ready: ready.value,
     async run() {
       child.stdin.write("\n");
       const [loss, peak] = (await lines.next()).value.split(" ").map(Number);

@@ -32,6 +32,25 @@ export interface Matrix {
   free(): void;
 }
 
+/**
+ * Float32 numbers that stand in a device's memory and can be read and written in place. `Device.loss` (and so
+ * `crossEntropy`) takes `data`, or a part of it, wherever it takes a Float32Array of hidden states or of their gradient,
+ * and then copies nothing where the rows are a multiple of 16 numbers wide, as the kernels want them; rows of other widths
+ * are copied, a chunk at a time, as those of ordinary arrays are.
+ *
+ * On a device without shared memory (a page that is not cross-origin isolated) growing the memory would end its views.
+ * There, and on the reference device, the array is an ordinary one: the same program gives the same bits.
+ */
+export interface DeviceArray {
+  /** The numbers; the same object each time, valid whatever the memory's growth. @throws Error after `free` */
+  readonly data: Float32Array;
+  /**
+   * Gives the memory back, once the calls that were given a view of it have settled. Views kept beyond that show whatever
+   * comes to stand there; calls refuse them.
+   */
+  free(): void;
+}
+
 /** Cached keys and values of one sequence. Lengths are positions. */
 export interface KvCache {
   /** Positions held. */
@@ -133,6 +152,11 @@ export interface Device {
   readonly memory: number;
   /** Copies a matrix to the device. @throws InputError when it holds NaN or infinity, or does not fit. */
   matrix(source: MatrixSource, signal?: AbortSignal): Promise<Matrix>;
+  /**
+   * Zeros [length] in the device's memory, for `loss` to read and write without copies.
+   * @throws InputError for a length that is no whole number from 0, or when they do not fit
+   */
+  array(length: number): DeviceArray;
   /** An empty cache for sequences of this program. */
   cache(program: Program): KvCache;
   /** Runs a program. Result: one array [rows, width] for each wanted output. */
@@ -140,7 +164,8 @@ export interface Device {
   /** Asks a head about `hidden` [N, D]. @throws InputError when a hidden row or a row's logits have no answer (NaN). */
   ask(head: HeadWeights, hidden: Float32Array, query: HeadQuery, signal?: AbortSignal): Promise<HeadAnswer>;
   /**
-   * Linear + cross-entropy and its gradients, without ever holding N×V numbers.
+   * Linear + cross-entropy and its gradients, without ever holding N×V numbers. Hidden states, a teacher's too, and the
+   * gradient by them may be views of `array`s, which are used where they stand.
    * @throws InputError for a query that does not fit, NaN or +Infinity among logits, or a row without a finite logit
    */
   loss(head: HeadWeights, hidden: Float32Array, query: LossQuery, signal?: AbortSignal): Promise<LossAnswer>;

@@ -34,7 +34,8 @@ export interface LossQuery {
 
 /** Which gradients of L are wanted. After a call that failed or was aborted, what stands in them is not to be used. */
 export interface LossGradients {
-  readonly hidden: boolean;
+  /** `true`: into a new array. Or the array [N, D] that receives it: what stood there is lost (it is not added to). */
+  readonly hidden: boolean | Float32Array;
   /** A float32 matrix of the weight's shape, on the same device: its gradient is added to it. */
   readonly weight?: Matrix;
   /** [vocabSize]: the bias's gradient is added to it. */
@@ -58,7 +59,7 @@ export interface LossAnswer {
   readonly weightedLogits?: Float64Array;
   /** [N], Σ_c t[n, c] · y[n, c]; there when `teacher` was given. A logit of -Infinity with t = 0 counts as 0. */
   readonly teacherLogits?: Float64Array;
-  /** [N, D]; there when asked. */
+  /** [N, D]; there when asked: the array that was given for it, or a new one. */
   readonly dHidden?: Float32Array;
   /** Share of the blocks that the gradient filter left out, in [0, 1]; there when it was given. */
   readonly filtered?: number;
@@ -66,3 +67,12 @@ export interface LossAnswer {
 
 /** Ids of a block of the gradient filter: a panel's rows. */
 export const FILTER_IDS = 16;
+
+/** The arrays of a call of `Device.loss` that are used where they stand, by their names. */
+export function lossArrays(hidden: Float32Array, query: LossQuery): Record<string, unknown> {
+  return {
+    hidden,
+    "teacher.hidden": query.teacher?.hidden,
+    "gradients.hidden": query.gradients?.hidden,
+  };
+}

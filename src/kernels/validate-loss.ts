@@ -58,6 +58,7 @@ export function checkLoss(
     checkRows("teacher.soft", teacher.soft, N, 1);
   }
   checkGradients(head, gradients, teacher?.head.matrix);
+  checkHiddenGradient(head, hidden, query);
   checkFilter(query);
   checkMasked(head, query);
   return { N, D };
@@ -92,8 +93,8 @@ function checkGradients(head: HeadWeights, gradients: LossGradients, teacher: Ma
   checkFields("loss: gradients", gradients, ["hidden", "weight", "bias", "filter"]);
   const { hidden, weight, bias } = gradients;
   const { matrix } = head;
-  if (typeof hidden !== "boolean")
-    throw new InputError(`loss: gradients.hidden: expected true or false, got ${hidden}`);
+  if (typeof hidden !== "boolean" && !(hidden instanceof Float32Array))
+    throw new InputError(`loss: gradients.hidden: expected true or false or a Float32Array, got ${hidden}`);
   if (weight) {
     if (weight.rows !== matrix.rows || weight.cols !== matrix.cols || weight.type !== "f32")
       throw new InputError(
@@ -113,6 +114,53 @@ function checkGradients(head: HeadWeights, gradients: LossGradients, teacher: Ma
     if (bias === head.bias)
       throw new InputError("loss: gradients.bias is the head's bias itself; give another array, of zeros");
   }
+}
+
+function checkHiddenGradient(head: HeadWeights, hidden: Float32Array, query: LossQuery): void {
+  const { coefficients, uniform, classWeights, squares, teacher, gradients } = query;
+  if (!(gradients.hidden instanceof Float32Array)) return;
+  checkReceiver("loss", gradients.hidden, hidden, {
+    coefficients,
+    uniform,
+    classWeights,
+    squares,
+    bias: head.bias,
+    "gradients.bias": gradients.bias,
+    "teacher.hidden": teacher?.hidden,
+    "teacher.soft": teacher?.soft,
+    "teacher.bias": teacher?.head.bias,
+  });
+}
+
+/**
+ * Checks the array that receives the gradient by hidden states.
+ * @param what begins the error messages
+ * @param read what else is read (or written) while it is written
+ * @throws InputError unless it has hidden's length and shares no memory with hidden or with `read`
+ */
+export function checkReceiver(
+  what: string,
+  into: Float32Array,
+  hidden: Float32Array,
+  read: Readonly<Record<string, unknown>>,
+): void {
+  if (into.length !== hidden.length)
+    throw new InputError(
+      `${what}: gradients.hidden: expected ${hidden.length} numbers, as many as hidden has, got ${into.length}`,
+    );
+  for (const [name, other] of Object.entries({ hidden, ...read }))
+    if (ArrayBuffer.isView(other) && overlap(into, other))
+      throw new InputError(
+        `${what}: gradients.hidden shares memory with ${name}, which it would write over; give another array`,
+      );
+}
+
+function overlap(a: ArrayBufferView, b: ArrayBufferView): boolean {
+  return (
+    a.buffer === b.buffer &&
+    a.byteOffset < b.byteOffset + b.byteLength &&
+    b.byteOffset < a.byteOffset + a.byteLength
+  );
 }
 
 function checkFilter({ uniform, gradients: { filter, hidden, weight } }: LossQuery): void {

@@ -33,7 +33,11 @@ export interface CrossEntropyOptions<R extends Reduction = Reduction> {
 
 /** Gradients that are wanted of `crossEntropy`; each is off by default. */
 export interface CrossEntropyGradients {
-  readonly hidden?: boolean;
+  /**
+   * `true`: returned, [N, D]. Or the Float32Array [N, D] that receives it and is returned: what stood there is lost (it is
+   * not added to). A view of a `device.array` is written where it stands.
+   */
+  readonly hidden?: boolean | Float32Array;
   /** `true`: returned, [V, D]. A float32 matrix of the weight's shape on the head's device: added to, not returned. */
   readonly weight?: boolean | Matrix;
   readonly bias?: boolean;
@@ -45,7 +49,11 @@ const EPSILON = 2 ** -12;
 /** Options after checks, with their defaults. */
 export interface CrossEntropySettings {
   readonly reduction: Reduction;
-  readonly wanted: { readonly hidden: boolean; readonly weight?: true | Matrix; readonly bias: boolean };
+  readonly wanted: {
+    readonly hidden: boolean | Float32Array;
+    readonly weight?: true | Matrix;
+    readonly bias: boolean;
+  };
   readonly zLoss: number;
   readonly ignoreIndex?: number;
   readonly labelSmoothing: number;
@@ -121,5 +129,10 @@ function wantedGradients(
     );
   checkFields("crossEntropy: gradients", asked, ["hidden", "weight", "bias"]);
   if (asked.bias && !bias) throw new InputError("crossEntropy: gradients.bias: the head has no bias");
-  return { hidden: asked.hidden ?? false, weight: asked.weight || undefined, bias: asked.bias ?? false };
+  const { hidden = false } = asked;
+  if (typeof hidden !== "boolean" && !(hidden instanceof Float32Array))
+    throw new InputError(
+      `crossEntropy: gradients.hidden: expected true, false or a Float32Array that receives it, got ${hidden}`,
+    );
+  return { hidden, weight: asked.weight || undefined, bias: asked.bias ?? false };
 }

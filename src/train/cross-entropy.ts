@@ -1,7 +1,9 @@
 import { InputError } from "../errors.js";
 import type { LinearHead } from "../head/linear.js";
+import { withArrays } from "../kernels/arrays.js";
 import type { Device, Matrix } from "../kernels/device.js";
 import type { LossAnswer, LossQuery } from "../kernels/loss.js";
+import { checkReceiver } from "../kernels/validate-loss.js";
 import { type CrossEntropyOptions, checkOptions, type Reduction } from "./cross-entropy-options.js";
 import { putRows, type Rows, rowsOf, type Targets, takeRows } from "./targets.js";
 
@@ -36,6 +38,11 @@ export interface CrossEntropy<R extends Reduction = Reduction> {
  * infinite loss (a target that is masked by a bias of -Infinity) is an error. The loss is summed in float64 from the
  * device's answer. The arrays given must stay unchanged until the promise settles.
  *
+ * Nothing of the weight's size is copied when `gradients.weight` is a matrix on the device. Hidden states and their
+ * gradient need not be copied either: any library's arrays may be written into and read from views of the device's memory
+ * (`device.array`), given as `hidden` and `gradients.hidden`. They are used in place when D is a multiple of 16 and no
+ * row is ignored; the bits are the same always.
+ *
  * `gradientFilter` is the gradient filtering of Cut Cross-Entropy (Wijmans et al. 2024, "Cut Your Losses in
  * Large-Vocabulary Language Models", section 4.3; `filter_eps` of its program). A block, here one row by 16 neighbouring
  * ids, is left out of the gradients of hidden states and weight when all its probabilities, the head's and a teacher's,
@@ -51,12 +58,33 @@ export interface CrossEntropy<R extends Reduction = Reduction> {
  * vocabulary, rows that are not finite, an infinite loss. AbortError when the signal fires.
  * @example
  * const { loss, hidden: dHidden } = await crossEntropy(head, hidden, ids, { gradients: { hidden: true } });
+ * @example
+ * const [hidden, dHidden] = [head.device.array(N * D), head.device.array(N * D)];
+ * hidden.data.set(mine);
+ * await crossEntropy(head, hidden.data, ids, { gradients: { hidden: dHidden.data, weight: gradientMatrix } });
  */
 export async function crossEntropy<R extends Reduction = "mean">(
   head: LinearHead,
   hidden: Float32Array,
   targets: Targets,
   options: CrossEntropyOptions<R> = {},
+): Promise<CrossEntropy<R>> {
+  const views = { hidden, "gradients.hidden": given(options.gradients) };
+  return withArrays(views, () => onHeldArrays(head, hidden, targets, options));
+}
+
+/** The array that is to receive the hidden states' gradient, where there is one. */
+function given(gradients: CrossEntropyOptions["gradients"]): Float32Array | undefined {
+  const hidden = typeof gradients === "object" ? gradients?.hidden : undefined;
+  return hidden instanceof Float32Array ? hidden : undefined;
+}
+
+/** `crossEntropy`, while the device arrays among its arguments can't go away. */
+async function onHeldArrays<R extends Reduction>(
+  head: LinearHead,
+  hidden: Float32Array,
+  targets: Targets,
+  options: CrossEntropyOptions<R>,
 ): Promise<CrossEntropy<R>> {
   const { device, vocabSize, hiddenSize: D } = head;
   const { reduction, wanted, zLoss, filter, ...settings } = checkOptions(head, options);
@@ -65,6 +93,13 @@ export async function crossEntropy<R extends Reduction = "mean">(
       `crossEntropy: hidden: expected a Float32Array of whole rows of ${D} numbers, got ${hidden?.length} numbers`,
     );
   const N = hidden.length / D;
+  const into = given(options.gradients);
+  if (into)
+    checkReceiver("crossEntropy", into, hidden, {
+      bias: head.weights.bias,
+      classWeights: settings.classWeights,
+      gradOutput: options.gradOutput,
+    });
   const rows = rowsOf(targets, N, { ...settings, vocabSize, device });
   if (reduction === "mean" && rows.divisor === 0)
     throw new InputError(
@@ -77,7 +112,7 @@ export async function crossEntropy<R extends Reduction = "mean">(
   try {
     const bias = wanted.bias ? new Float32Array(vocabSize) : undefined;
     const query = queryOf(rows, share, settings.classWeights, {
-      hidden: wanted.hidden,
+      hidden: into ? into.subarray(0, rows.kept.length * D) : wanted.hidden,
       weight,
       bias,
       ...(filter !== undefined && { filter }),
@@ -87,7 +122,7 @@ export async function crossEntropy<R extends Reduction = "mean">(
     return {
       loss: reduce(losses, answer, rows, N, reduction, zLoss) as CrossEntropy<R>["loss"],
       count: rows.kept.length,
-      ...(answer.dHidden && { hidden: putRows(answer.dHidden, rows.kept, N, D) }),
+      ...(answer.dHidden && { hidden: putRows(answer.dHidden, rows.kept, D, into ?? N) }),
       ...(wanted.weight === true && weight && { weight: await weight.gather(upTo(vocabSize)) }),
       ...(bias && { bias }),
       ...(answer.filtered !== undefined && { filtered: answer.filtered }),

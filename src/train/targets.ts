@@ -199,10 +199,26 @@ export function takeRows(data: Float32Array, kept: Int32Array, width: number): F
   return out;
 }
 
-/** The opposite of `takeRows`: [N, width], zeros in all other rows. */
-export function putRows(data: Float32Array, kept: Int32Array, N: number, width: number): Float32Array {
-  if (kept.length === N) return data;
-  const out = new Float32Array(N * width);
-  for (const [row, n] of kept.entries()) out.set(data.subarray(row * width, (row + 1) * width), n * width);
-  return out;
+/**
+ * The opposite of `takeRows`: zeros in all other rows.
+ * @param into how many rows there are in all; or the array [N, width] of which `data` is the beginning: rows move in it
+ */
+export function putRows(
+  data: Float32Array,
+  kept: Int32Array,
+  width: number,
+  into: number | Float32Array,
+): Float32Array {
+  const N = typeof into === "number" ? into : into.length / width;
+  if (kept.length === N) return typeof into === "number" ? data : into;
+  const out = typeof into === "number" ? new Float32Array(N * width) : into;
+  // From the last on: row n never stands before the row of `data` that moves there.
+  let end = N;
+  for (let row = kept.length - 1; row >= 0; row--) {
+    const n = kept[row];
+    out.fill(0, (n + 1) * width, end * width);
+    out.set(data.subarray(row * width, (row + 1) * width), n * width);
+    end = n;
+  }
+  return out.fill(0, 0, end * width);
 }

@@ -1,6 +1,8 @@
 import { AbortError, throwIfAborted } from "../../errors.js";
+import { DeviceArrays, withArrays } from "../arrays.js";
 import type {
   Device,
+  DeviceArray,
   HeadAnswer,
   HeadQuery,
   HeadWeights,
@@ -9,7 +11,7 @@ import type {
   MatrixSource,
   RunCall,
 } from "../device.js";
-import type { LossAnswer, LossQuery } from "../loss.js";
+import { type LossAnswer, type LossQuery, lossArrays } from "../loss.js";
 import type { Program } from "../op.js";
 import { checkUpdates, type MatrixUpdate, statesOf } from "../optimize.js";
 import { checkProgram } from "../program.js";
@@ -33,6 +35,16 @@ export class ReferenceDevice implements Device {
   readonly threads = 1;
   readonly description = "plain TypeScript reference, 1 thread: exact and slow";
   private readonly ledger: Ledger = { bytes: 0, holders: new Set() };
+  private readonly arrays = new DeviceArrays({
+    take: (length) => {
+      const data = new Float32Array(length);
+      this.ledger.bytes += data.byteLength;
+      return data;
+    },
+    giveBack: ({ byteLength }) => {
+      this.ledger.bytes -= byteLength;
+    },
+  });
   private queue: Promise<unknown> = Promise.resolve();
   private closed = false;
 
@@ -44,6 +56,11 @@ export class ReferenceDevice implements Device {
     return this.enqueue(signal, (breather) =>
       ReferenceMatrix.load(source, this.ledger, breather, () => this.open()),
     );
+  }
+
+  array(length: number): DeviceArray {
+    this.open();
+    return this.arrays.make(length);
   }
 
   cache(program: Program): KvCache {
@@ -61,7 +78,9 @@ export class ReferenceDevice implements Device {
   }
 
   loss(head: HeadWeights, hidden: Float32Array, query: LossQuery, signal?: AbortSignal): Promise<LossAnswer> {
-    return this.enqueue(signal, (breather) => loss(head, hidden, query, breather));
+    return withArrays(lossArrays(hidden, query), () =>
+      this.enqueue(signal, (breather) => loss(head, hidden, query, breather)),
+    );
   }
 
   record(program: Program, call: RecordCall): Promise<Tape> {

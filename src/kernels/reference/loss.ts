@@ -38,7 +38,9 @@ export async function loss(
     targetLogits: new Float32Array(N * perRow),
     ...(uniform && { weightedLogits: new Float64Array(N) }),
     ...(teacher && { teacherLogits: new Float64Array(N) }),
-    ...(gradients.hidden && { dHidden: new Float32Array(N * D) }),
+    ...(gradients.hidden && {
+      dHidden: gradients.hidden === true ? new Float32Array(N * D) : gradients.hidden,
+    }),
   };
   const dWeight = weightGradient && new Float64Array(V * D);
   const dBias = gradients.bias && new Float64Array(V);

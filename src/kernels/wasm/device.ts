@@ -1,5 +1,15 @@
-import type { Device, HeadAnswer, HeadQuery, HeadWeights, Matrix, MatrixSource, RunCall } from "../device.js";
-import type { LossAnswer, LossQuery } from "../loss.js";
+import { type ArrayMemory, DeviceArrays, withArrays } from "../arrays.js";
+import type {
+  Device,
+  DeviceArray,
+  HeadAnswer,
+  HeadQuery,
+  HeadWeights,
+  Matrix,
+  MatrixSource,
+  RunCall,
+} from "../device.js";
+import { type LossAnswer, type LossQuery, lossArrays } from "../loss.js";
 import type { Program } from "../op.js";
 import type { MatrixUpdate } from "../optimize.js";
 import type { RecordCall, Tape } from "../tape.js";
@@ -31,6 +41,7 @@ export class WasmDevice implements Device {
   private readonly heads: HeadRunner;
   private readonly losses: LossRunner;
   private readonly optimizers: OptimizerRunner;
+  private readonly arrays: DeviceArrays;
   private queue: Promise<unknown> = Promise.resolve();
   private readonly vectors = new WeakMap<Float32Array, number>();
   private scratchBytes = 0;
@@ -62,7 +73,9 @@ export class WasmDevice implements Device {
         ),
     };
     this.heads = new HeadRunner(pool, this.arena, (data) => this.vector(data));
-    this.losses = new LossRunner(pool, this.arena, (data) => this.vector(data));
+    this.arrays = new DeviceArrays(pool.shared ? arrayMemory(this.arena) : ORDINARY);
+    const place = (view: Float32Array) => (pool.shared && this.arrays.has(view) ? view.byteOffset : 0);
+    this.losses = new LossRunner(pool, this.arena, (data) => this.vector(data), place);
     this.optimizers = new OptimizerRunner(pool, this.arena);
     this.reserveScratch(SCRATCH_BYTES);
   }
@@ -92,6 +105,11 @@ export class WasmDevice implements Device {
     });
   }
 
+  array(length: number): DeviceArray {
+    this.pool.check();
+    return this.arrays.make(length);
+  }
+
   cache(program: Program): WasmCache {
     return new WasmCache(this.arena, this.bodies.layout(program).bytes);
   }
@@ -109,12 +127,13 @@ export class WasmDevice implements Device {
   }
 
   loss(head: HeadWeights, hidden: Float32Array, query: LossQuery, signal?: AbortSignal): Promise<LossAnswer> {
-    return this.enqueue(async () => {
+    const task = async () => {
       const { N } = checkLoss(head, hidden, query);
       for (const matrix of [head.matrix, query.teacher?.head.matrix, query.gradients.weight])
         if (matrix) WasmMatrix.own(matrix, this.arena);
       return this.losses.loss(head, hidden, N, query, signal);
-    });
+    };
+    return withArrays(lossArrays(hidden, query), () => this.enqueue(task));
   }
 
   record(program: Program, call: RecordCall): Promise<Tape> {
@@ -218,6 +237,20 @@ export class WasmDevice implements Device {
     });
   }
 }
+
+/** Arrays in the kernels' memory. */
+function arrayMemory(arena: Arena): ArrayMemory {
+  return {
+    take(length) {
+      const at = arena.alloc(length * 4, "an array");
+      return new Float32Array(arena.memory.buffer, at, length).fill(0);
+    },
+    giveBack: ({ byteOffset }) => arena.release(byteOffset),
+  };
+}
+
+/** Arrays where memory is not shared, so that its growth would end their views. */
+const ORDINARY: ArrayMemory = { take: (length) => new Float32Array(length), giveBack() {} };
 
 function readRows(
   memory: WebAssembly.Memory,

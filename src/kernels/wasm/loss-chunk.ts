@@ -42,6 +42,14 @@ export interface Chunk {
   readonly kept: number;
   readonly keptCounts: number;
   readonly list: number;
+  readonly places: Places;
+}
+
+/** Where all rows of an array stand in the device's memory, ready for the kernels; 0: elsewhere, and a chunk is copied. */
+export interface Places {
+  readonly hidden: number;
+  readonly teacherHidden: number;
+  readonly dHidden: number;
 }
 
 const logitBytesOf = (V: number) => padded(V) * 4 + 64;
@@ -56,6 +64,7 @@ export function layOut(
   head: HeadWeights,
   query: LossQuery,
   rows: number,
+  places: Places,
   take: (bytes: number, what: string) => number,
 ): Chunk {
   const V = head.vocabSize;
@@ -77,7 +86,7 @@ export function layOut(
     shards,
     blocks,
     logitBytes,
-    x: take(rows * padded(D) * 4, "hidden states"),
+    x: places.hidden || take(rows * padded(D) * 4, "hidden states"),
     quant: take(rows * quantised, "quantised hidden states"),
     logits: take(rows * logitBytes, "the logits of a chunk"),
     sums: take(rows * shards * 24, "sums"),
@@ -88,7 +97,9 @@ export function layOut(
     coefficients: take(rows * query.perRow * 4, "coefficients"),
     targets: take(rows * query.perRow * 4, "target logits"),
     numbers: take(rows * NUMBERS * 4, "rows' numbers"),
-    teacherX: query.teacher ? take(rows * padded(teacherD) * 4, "the teacher's hidden states") : 0,
+    teacherX: query.teacher
+      ? places.teacherHidden || take(rows * padded(teacherD) * 4, "the teacher's hidden states")
+      : 0,
     teacherLogits: query.teacher ? take(rows * logitBytes, "the teacher's logits") : 0,
     teacherDots: query.teacher ? take(rows * 8, "the teacher's dots") : 0,
     turned:
@@ -96,10 +107,24 @@ export function layOut(
         ? take(padded(D) * (padded(rows) + 16) * 4, "turned hidden states")
         : 0,
     turnedBytes: (padded(rows) + 16) * 4,
-    dHidden: query.gradients.hidden ? take(padded(D) * rows * 4, "a hidden gradient") : 0,
+    dHidden: query.gradients.hidden ? places.dHidden || take(padded(D) * rows * 4, "a hidden gradient") : 0,
     bias: bias ? take(padded(V) * 4, "a bias gradient") : 0,
     kept: filter ? take(rows * blocks, "kept blocks") : 0,
     keptCounts: filter ? take(rows * 4, "counts of kept blocks") : 0,
     list: take(128 * 8, "an op list"),
+    places,
+  };
+}
+
+/** The chunk as it meets rows from `first` on: those of arrays in the device's memory are used where they stand. */
+export function chunkFrom(chunk: Chunk, first: number): Chunk {
+  const { places, head, query } = chunk;
+  const bytes = head.matrix.cols * 4;
+  const teacherBytes = (query.teacher?.head.matrix.cols ?? 0) * 4;
+  return {
+    ...chunk,
+    ...(places.hidden && { x: places.hidden + first * bytes }),
+    ...(places.teacherHidden && { teacherX: places.teacherHidden + first * teacherBytes }),
+    ...(places.dHidden && { dHidden: places.dHidden + first * bytes }),
   };
 }

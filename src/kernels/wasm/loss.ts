@@ -6,7 +6,7 @@ import { CTL_COUNT, CTL_OPS, CTL_ROWS, OPCODE, quantBytes } from "./abi.js";
 import type { Arena } from "./arena.js";
 import { padded } from "./body.js";
 import { mergeSums } from "./head.js";
-import { type Chunk, chunkRows, layOut, NUMBERS } from "./loss-chunk.js";
+import { type Chunk, chunkFrom, chunkRows, layOut, NUMBERS } from "./loss-chunk.js";
 import type { WasmMatrix } from "./matrix.js";
 import type { Pool } from "./pool.js";
 import { f, Records } from "./records.js";
@@ -21,6 +21,8 @@ export class LossRunner {
     private readonly pool: Pool,
     private readonly arena: Arena,
     private readonly vector: (data: Float32Array | undefined) => number,
+    /** The address of a view of the device's arrays; 0 for an ordinary array. */
+    private readonly place: (view: Float32Array) => number,
   ) {}
 
   /** Arguments are checked by `checkLoss`. */
@@ -33,14 +35,14 @@ export class LossRunner {
   ): Promise<LossAnswer> {
     const V = head.vocabSize;
     const D = head.matrix.cols;
+    const { hidden: into, bias, filter } = query.gradients;
     const answer: LossAnswer = {
       logSumExp: new Float64Array(N),
       targetLogits: new Float32Array(N * query.perRow),
       ...(query.uniform && { weightedLogits: new Float64Array(N) }),
       ...(query.teacher && { teacherLogits: new Float64Array(N) }),
-      ...(query.gradients.hidden && { dHidden: new Float32Array(N * D) }),
+      ...(into && { dHidden: into === true ? new Float32Array(N * D) : into }),
     };
-    const { bias, filter } = query.gradients;
     if (N === 0) return { ...answer, ...(filter !== undefined && { filtered: 0 }) };
     if (query.gradients.hidden && head.matrix.type !== "f32")
       throw new InputError(
@@ -58,11 +60,25 @@ export class LossRunner {
       return at;
     };
     try {
-      const chunk = layOut(head, query, rows, take);
+      const at = (view: Float32Array | boolean | undefined, width: number) =>
+        view instanceof Float32Array && padded(width) === width ? this.place(view) : 0;
+      const places = {
+        hidden: at(hidden, D),
+        teacherHidden: at(query.teacher?.hidden, query.teacher?.head.matrix.cols ?? 0),
+        dHidden: at(into, D),
+      };
+      const chunk = layOut(head, query, rows, places, take);
       this.fill(chunk);
       let kept = 0;
       for (let first = 0; first < N; first += rows)
-        kept += await this.chunk(chunk, hidden, first, Math.min(rows, N - first), answer, signal);
+        kept += await this.chunk(
+          chunkFrom(chunk, first),
+          hidden,
+          first,
+          Math.min(rows, N - first),
+          answer,
+          signal,
+        );
       if (bias) bias.set(new Float32Array(this.pool.memory.buffer, chunk.bias, V));
       if (filter === undefined) return answer;
       const all = N * chunk.blocks;
@@ -99,13 +115,14 @@ export class LossRunner {
     const { buffer } = this.pool.memory;
     const part = <T extends Float32Array | Int32Array>(data: T) =>
       data.subarray(first * perRow, (first + rows) * perRow);
-    this.put(hidden, D, first, rows, chunk.x);
+    if (!chunk.places.hidden) this.put(hidden, D, first, rows, chunk.x);
     new Int32Array(buffer, chunk.ids, rows * perRow).set(part(query.ids));
     new Float32Array(buffer, chunk.coefficients, rows * perRow).set(part(query.coefficients));
 
     const numbers = new Float32Array(buffer, chunk.numbers, rows * NUMBERS).fill(0);
     if (teacher) {
-      this.put(teacher.hidden, teacher.head.matrix.cols, first, rows, chunk.teacherX);
+      if (!chunk.places.teacherHidden)
+        this.put(teacher.hidden, teacher.head.matrix.cols, first, rows, chunk.teacherX);
       const folded = { ...chunk, weighted: 0, perRow: 0 };
       await this.forward(folded, teacher.head, chunk.teacherX, chunk.teacherLogits, rows, signal);
       for (let r = 0; r < rows; r++) {
@@ -141,7 +158,7 @@ export class LossRunner {
         throw new InputError(`row ${first + bad}: a logit is below float32's range, so its loss is infinite`);
       answer.teacherLogits?.set(dots, first);
     }
-    if (chunk.dHidden && answer.dHidden) this.take(answer.dHidden, D, first, rows, chunk.dHidden);
+    if (answer.dHidden && !chunk.places.dHidden) this.take(answer.dHidden, D, first, rows, chunk.dHidden);
     return chunk.kept ? new Int32Array(buffer, chunk.keptCounts, rows).reduce((a, b) => a + b) : 0;
   }
 

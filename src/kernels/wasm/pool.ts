@@ -148,6 +148,11 @@ export class Pool {
     return pool;
   }
 
+  /** Whether the memory is shared: views of it then outlive its growth. */
+  get shared(): boolean {
+    return this.inline === undefined;
+  }
+
   word(at: number, value: number): void {
     Atomics.store(new Int32Array(this.memory.buffer), (CTL + at) >> 2, value);
   }
