@@ -17,7 +17,8 @@ export type Op =
   | GateOp
   | AddOp
   | ScaleOp
-  | CopyOp;
+  | CopyOp
+  | DropoutOp;
 
 /** Activation functions. `geluErf` is x·Φ(x); `geluTanh` its tanh approximation ("gelu_new", "gelu_pytorch_tanh"). */
 export type Activation = "geluErf" | "geluTanh" | "relu" | "silu" | "tanh";
@@ -141,6 +142,19 @@ export interface CopyOp {
   readonly op: "copy";
   readonly in: string;
   readonly out: string;
+}
+
+/**
+ * buffer = mask · buffer / (1 − rate), where each number's mask is 0 with probability `rate` and 1 otherwise. Only a
+ * recorded run drops; `Device.run` passes over this op. The mask of row n and column c is a function of
+ * `RecordCall.dropout`, `stream`, n and c alone (see `reference/dropout.ts`); each op of a program has a stream of its own.
+ */
+export interface DropoutOp {
+  readonly op: "dropout";
+  readonly buffer: string;
+  /** In [0, 1). */
+  readonly rate: number;
+  readonly stream: number;
 }
 
 /** A body, compiled: what a device runs. */

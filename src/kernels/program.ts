@@ -1,6 +1,6 @@
 import { InputError } from "../errors.js";
 import type { Matrix } from "./device.js";
-import type { AttentionOp, NormOp, Op, Program, RopeOp } from "./op.js";
+import type { AttentionOp, DropoutOp, NormOp, Op, Program, RopeOp } from "./op.js";
 
 /** What `checkProgram` found out about a program. */
 export interface ProgramFacts {
@@ -8,6 +8,8 @@ export interface ProgramFacts {
   readonly tables: readonly Matrix[];
   /** Buffers that are read before an op writes them: what `RunCall.vectors` must give. None when `tables` has any. */
   readonly inputs: readonly string[];
+  /** Whether a recorded run drops numbers, and so needs to know which. */
+  readonly drops: boolean;
 }
 
 const known = new WeakMap<Program, ProgramFacts>();
@@ -32,6 +34,7 @@ class Checker {
   private readonly inputs = new Set<string>();
   private readonly tables: Matrix[] = [];
   private readonly cached = new Set<number>();
+  private readonly streams = new Set<number>();
   private readonly program: Program;
   private where = "";
 
@@ -57,7 +60,7 @@ class Checker {
       throw new InputError(
         `program: a call can fill one buffer, but these are read before any op writes them: ${[...this.inputs].join(", ")}`,
       );
-    return { tables: this.tables, inputs: [...this.inputs] };
+    return { tables: this.tables, inputs: [...this.inputs], drops: this.streams.size > 0 };
   }
 
   private op(op: Op): void {
@@ -121,6 +124,9 @@ class Checker {
           this.read(op.out);
         } else this.copy(op.in, op.out);
         break;
+      case "dropout":
+        this.dropout(op);
+        break;
       default:
         this.fail(`unknown op ${JSON.stringify((op as { op: unknown }).op)}`);
     }
@@ -175,6 +181,14 @@ class Checker {
     if (op.window !== undefined) this.whole("window", op.window, 1);
     this.read(op.qkv);
     this.write(op.out);
+  }
+
+  private dropout({ buffer, rate, stream }: DropoutOp): void {
+    if (!(rate >= 0 && rate < 1)) this.fail(`rate: expected a number from 0 and below 1, got ${rate}`);
+    this.whole("stream", stream, 0);
+    if (this.streams.has(stream)) this.fail(`stream ${stream} is an earlier op's: both would drop alike`);
+    this.streams.add(stream);
+    this.read(buffer);
   }
 
   private fail(message: string): never {

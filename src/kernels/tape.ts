@@ -1,6 +1,17 @@
-import { InputError } from "../errors.js";
+import { checkFields, InputError } from "../errors.js";
 import type { Matrix } from "./device.js";
 import type { Program } from "./op.js";
+import { checkProgram } from "./program.js";
+
+/** Which masks a recorded run draws; every run of a training takes others. */
+export interface DropoutDraw {
+  /** A whole number in [0, 2^53). */
+  readonly seed: number;
+  /** The training's step, a whole number in [0, 2^53). */
+  readonly step: number;
+  /** The batch within an accumulated step, a whole number in [0, 2^53). Default 0. */
+  readonly batch?: number;
+}
 
 /** What a recorded run reads: sequences of `lengths` rows each (every one begins at position 0), packed, N = Σ lengths. */
 export interface RecordCall {
@@ -9,6 +20,8 @@ export interface RecordCall {
   readonly ids?: Int32Array;
   /** [N, width of `into`], for programs without one. */
   readonly vectors?: { readonly into: string; readonly data: Float32Array };
+  /** Which numbers the program's `dropout` ops drop: for programs that have some, and no others. */
+  readonly dropout?: DropoutDraw;
   readonly signal?: AbortSignal;
 }
 
@@ -40,6 +53,27 @@ export interface Tape {
   ): Promise<Float32Array | undefined>;
   /** Gives the memory back. Using the tape afterwards is an error. */
   free(): void;
+}
+
+/**
+ * Checks what a recorded run needs beside what every run does (see `checkRun`).
+ * @throws InputError naming the option, what was expected and what came
+ */
+export function checkRecord(program: Program, call: RecordCall): void {
+  checkFields("record", call, ["lengths", "ids", "vectors", "dropout", "signal"]);
+  const { drops } = checkProgram(program);
+  const { dropout } = call;
+  if (drops && !dropout)
+    throw new InputError("record: this program drops numbers; give dropout: { seed, step }");
+  if (!dropout) return;
+  if (!drops) throw new InputError("record: dropout came, but this program has no dropout ops");
+  checkFields("record: dropout", dropout, ["seed", "step", "batch"]);
+  const { seed, step, batch = 0 } = dropout;
+  for (const [name, number] of Object.entries({ seed, step, batch }))
+    if (!(Number.isSafeInteger(number) && number >= 0))
+      throw new InputError(
+        `record: dropout.${name}: expected a whole number from 0 to 2^53 - 1, got ${number}`,
+      );
 }
 
 /**

@@ -42,7 +42,11 @@ const changed = (kind: Op["op"], over: object, rest: Partial<Program> = {}): Pro
 describe("checkProgram", () => {
   it("finds the tables that need ids, or the buffer that needs vectors", () => {
     expect(checkProgram(program)).toMatchObject({ inputs: [], tables: [{ cols: 6 }] });
-    expect(checkProgram({ ...program, ops: program.ops.slice(1) })).toEqual({ inputs: ["x"], tables: [] });
+    expect(checkProgram({ ...program, ops: program.ops.slice(1) })).toEqual({
+      inputs: ["x"],
+      tables: [],
+      drops: false,
+    });
     expect(checkProgram(program)).toBe(checkProgram(program));
   });
 

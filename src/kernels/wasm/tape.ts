@@ -1,6 +1,6 @@
 import { InputError } from "../../errors.js";
 import type { Program } from "../op.js";
-import { checkBackward, type Gradients, type RecordCall, type Tape } from "../tape.js";
+import { checkBackward, checkRecord, type Gradients, type RecordCall, type Tape } from "../tape.js";
 import { type TrainingPlan, trainingPlan } from "../training.js";
 import { checkRun } from "../validate.js";
 import type { Place } from "./body.js";
@@ -21,6 +21,7 @@ export class WasmTape implements Tape {
 
   /** @throws InputError for a call that does not fit the program, or weights that are not float32 */
   static async record(host: TapeHost, program: Program, call: RecordCall): Promise<WasmTape> {
+    checkRecord(program, call);
     const plan = trainingPlan(program);
     const segments = call.lengths.map((rows) => ({ cache: host.cache(plan.forward), rows }));
     const space = { address: 0, bytes: 0 };
@@ -30,13 +31,18 @@ export class WasmTape implements Tape {
           throw new InputError(
             `record: ${op.weight.name}: expected float32 weights to differentiate, got ${op.weight.type}; load them as float32`,
           );
-      const { ids, vectors, signal } = call;
+      const { ids, vectors, dropout, signal } = call;
       const run = { segments, ids, vectors, signal, outputs: [] };
       const { N } = checkRun(plan.forward, run);
       if (N === 0) throw new InputError("record: expected at least one row, got none");
-      const values = await host.bodies.launch(plan.forward, run, space);
+      const values = await host.bodies.launch(plan.forward, run, space, dropout);
       // The way back reads them again: they are the call's as it was.
-      const kept = { ...call, ids: ids?.slice(), lengths: [...call.lengths] };
+      const kept = {
+        ...call,
+        ids: ids?.slice(),
+        lengths: [...call.lengths],
+        dropout: dropout && { ...dropout },
+      };
       return new WasmTape(host, plan, program, kept, values, space.address);
     } catch (error) {
       if (space.address) host.arena.release(space.address);

@@ -6,6 +6,7 @@ import { ACTIVATION, CTL_COUNT, CTL_OPS, CTL_ROWS, OPCODE } from "./abi.js";
 import type { Arena } from "./arena.js";
 import { type BodyRunner, fillRope, type Host, type Place, padded } from "./body.js";
 import type { WasmCache } from "./cache.js";
+import { dropoutFields } from "./lower.js";
 import { WasmMatrix } from "./matrix.js";
 import type { Pool } from "./pool.js";
 import { f, Records } from "./records.js";
@@ -219,6 +220,11 @@ export class Walk {
       case "scale":
         this.pointwise(OPCODE.scale, op.buffer, op.buffer, op.by);
         break;
+      case "dropout": {
+        const draw = this.call.dropout!; // checkRecord has seen it
+        this.push(OPCODE.dropout, dropoutFields(op, this.program, draw, this.at(op.buffer), N));
+        break;
+      }
       case "add":
         this.pointwise(OPCODE.add, op.in, op.out);
         break;

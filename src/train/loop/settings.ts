@@ -94,6 +94,12 @@ export const table = {
   momentum: { kind: "number", min: 0, max: 0.999999, about: "of sgd and muon" },
   maxNorm: { kind: "number", min: 0, above: true, about: "the gradient's global norm is clipped to it" },
   labelSmoothing: { kind: "number", min: 0, max: 1, about: "share of each target that all tokens get" },
+  dropout: {
+    kind: "number",
+    min: 0,
+    max: 0.999999,
+    about: "rate of numbers dropped after the embedding and each sublayer",
+  },
   zLoss: { kind: "number", min: 0, about: "times the squared log-sum-exp, added to the loss" },
 
   validateEvery: { kind: "whole", min: 0, about: "steps between validations; 0: at the end only" },
@@ -210,6 +216,7 @@ const common = {
   momentum: 0.95,
   maxNorm: 1,
   labelSmoothing: 0,
+  dropout: 0,
   zLoss: 0,
   validationBatches: 20,
   prompts: [],

@@ -142,8 +142,7 @@ async function runPlan(out: string, plan: Plan, options: TrainOptions): Promise<
     );
     checkVocabulary(trainable, model);
     await replaceFile(join(out, PLAN), json({ version: VERSION, ...plan, dataHash: data.hash }));
-    const { optimizer, maxNorm, labelSmoothing, zLoss, freeze } = optimizerOf(settings);
-    const trainer = await Trainer.create(model, { optimizer, maxNorm, labelSmoothing, zLoss, freeze });
+    const trainer = await Trainer.create(model, optimizerOf(settings));
     if (found) await resumeFrom(trainer, found, note);
     const steps = stepsOf(settings, data.training.epochAt(settings.accumulate));
     describe(note, model, data, steps);
