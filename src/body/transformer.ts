@@ -52,7 +52,9 @@ export function bodyProgram(body: BodySpec<Matrix>, options: ProgramOptions = {}
   if (body.positions) code.push({ op: "positions", ...body.positions, out: x });
   code.drop(x);
   const cache: CacheLayer[] = [];
+  const checkpoints: number[] = [];
   for (const [index, layer] of body.layers.entries()) {
+    if (index > 0) checkpoints.push(code.ops.length);
     capture(index, x);
     block(code, layer, D, index);
     cache.push({ kvHeads: layer.attention.kvHeads, headDim: layer.attention.headDim });
@@ -61,7 +63,7 @@ export function bodyProgram(body: BodySpec<Matrix>, options: ProgramOptions = {}
   if (body.finalNorm) code.norm(body.finalNorm, x, hidden, D);
   else code.push({ op: "copy", in: x, out: hidden });
   capture(last, hidden);
-  return { buffers: code.buffers, ops: code.ops, cache, maxPositions: body.maxPositions };
+  return { buffers: code.buffers, ops: code.ops, cache, maxPositions: body.maxPositions, checkpoints };
 }
 
 /** One layer: x [N, D] to x [N, D]. */

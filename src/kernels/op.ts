@@ -166,6 +166,11 @@ export interface Program {
   readonly cache: readonly CacheLayer[];
   /** Largest number of positions (context length). */
   readonly maxPositions: number;
+  /**
+   * Numbers of ops, ascending from 1, at which blocks begin that a tape can run again (`RecordCall.recompute`). Into a block
+   * one buffer alone may go on from what is before it: the residual stream. Absent: it can't be cut.
+   */
+  readonly checkpoints?: readonly number[];
 }
 
 /** Shape of one layer's cached keys and values of one position. */

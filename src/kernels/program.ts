@@ -10,6 +10,8 @@ export interface ProgramFacts {
   readonly inputs: readonly string[];
   /** Whether a recorded run drops numbers, and so needs to know which. */
   readonly drops: boolean;
+  /** Buffers that an op reads or writes, and whether all of their columns are. */
+  readonly touched: ReadonlyMap<string, boolean>;
 }
 
 const known = new WeakMap<Program, ProgramFacts>();
@@ -43,8 +45,13 @@ class Checker {
   }
 
   facts(): ProgramFacts {
-    const { buffers, maxPositions, ops } = this.program;
+    const { buffers, maxPositions, ops, checkpoints = [] } = this.program;
     this.where = "program";
+    for (const [index, at] of checkpoints.entries()) {
+      this.whole(`checkpoint ${index}`, at, (checkpoints[index - 1] ?? 0) + 1);
+      if (at >= ops.length)
+        this.fail(`checkpoint ${index} is at op ${at}; the program has ${ops.length} ops`);
+    }
     this.whole("maxPositions", maxPositions, 1);
     for (const [name, width] of Object.entries(buffers)) this.whole(`width of buffer "${name}"`, width, 1);
     for (const [index, op] of ops.entries()) {
@@ -60,7 +67,8 @@ class Checker {
       throw new InputError(
         `program: a call can fill one buffer, but these are read before any op writes them: ${[...this.inputs].join(", ")}`,
       );
-    return { tables: this.tables, inputs: [...this.inputs], drops: this.streams.size > 0 };
+    const touched = new Map([...this.written].map(([name, columns]) => [name, !columns.includes(0)]));
+    return { tables: this.tables, inputs: [...this.inputs], drops: this.streams.size > 0, touched };
   }
 
   private op(op: Op): void {

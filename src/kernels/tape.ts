@@ -1,4 +1,5 @@
 import { checkFields, InputError } from "../errors.js";
+import { blocksOf } from "./blocks.js";
 import type { Matrix } from "./device.js";
 import type { Program } from "./op.js";
 import { checkProgram } from "./program.js";
@@ -22,6 +23,12 @@ export interface RecordCall {
   readonly vectors?: { readonly into: string; readonly data: Float32Array };
   /** Which numbers the program's `dropout` ops drop: for programs that have some, and no others. */
   readonly dropout?: DropoutDraw;
+  /**
+   * Keeps only what enters each block of the program (`Program.checkpoints`; gradient checkpointing, Chen and others, 2016);
+   * `backward` runs each block again before it walks it back. The same bits in less memory, for about one more forward.
+   * The reference keeps everything all the same. Default false.
+   */
+  readonly recompute?: boolean;
   readonly signal?: AbortSignal;
 }
 
@@ -38,7 +45,9 @@ export interface Gradients {
 
 /** A run that remembers what its way back reads. */
 export interface Tape {
-  /** [N, width]: a buffer as the program left it. */
+  /** Bytes that it holds until `free`. */
+  readonly bytes: number;
+  /** [N, width]: a buffer as the program left it. With `recompute`, `backward` lets the last block's go: read them before it. */
   output(buffer: string): Float32Array;
   /**
    * Walks the program back. After a call that failed or was aborted, what stands in `into` is not to be used.
@@ -60,9 +69,12 @@ export interface Tape {
  * @throws InputError naming the option, what was expected and what came
  */
 export function checkRecord(program: Program, call: RecordCall): void {
-  checkFields("record", call, ["lengths", "ids", "vectors", "dropout", "signal"]);
+  checkFields("record", call, ["lengths", "ids", "vectors", "dropout", "recompute", "signal"]);
   const { drops } = checkProgram(program);
-  const { dropout } = call;
+  const { dropout, recompute = false } = call;
+  if (typeof recompute !== "boolean")
+    throw new InputError(`record: recompute: expected true or false, got ${JSON.stringify(recompute)}`);
+  if (recompute) blocksOf(program);
   if (drops && !dropout)
     throw new InputError("record: this program drops numbers; give dropout: { seed, step }");
   if (!dropout) return;

@@ -66,6 +66,10 @@ export class ReferenceTape implements Tape {
     }
   }
 
+  get bytes(): number {
+    return [...this.values.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
+  }
+
   output(buffer: string): Float32Array {
     this.check();
     return this.value(this.plan.final[buffer]).slice();

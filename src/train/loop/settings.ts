@@ -70,6 +70,10 @@ export const table = {
   },
   batchSize: { kind: "whole", min: 1, about: "sequences of a batch" },
   accumulate: { kind: "whole", min: 1, about: "batches of a step (gradient accumulation)" },
+  recompute: {
+    kind: "flag",
+    about: "layers run again on the way back: less memory, more time, the same bits",
+  },
   steps: { kind: "whole", min: 1, about: "steps of the run" },
   epochs: { kind: "number", min: 0, above: true, about: "times over the text, instead of steps" },
 
@@ -207,6 +211,7 @@ const common = {
   family: "llama",
   tied: true,
   accumulate: 1,
+  recompute: false,
   optimizer: "adamw",
   schedule: "cosine",
   finalFraction: 0.1,

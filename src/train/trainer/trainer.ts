@@ -31,6 +31,11 @@ export interface TrainerOptions {
   readonly dropout?: number;
   /** Of dropout, a whole number in [0, 2^53): what is dropped is a function of it, of the step and of the batch's place in it. Default 0. */
   readonly seed?: number;
+  /**
+   * Keeps only what enters each layer, and runs the layer again on the way back (gradient checkpointing): the same bits in
+   * less memory, for about one more forward. Default false.
+   */
+  readonly recompute?: boolean;
 }
 
 /** What one step gives. */
@@ -181,6 +186,7 @@ export class Trainer {
       lengths: [...batch.segments],
       ids: batch.ids,
       dropout,
+      recompute: this.options.recompute,
       signal,
     });
   }
@@ -238,9 +244,10 @@ function checkOptions(options: TrainerOptions): Required<Omit<TrainerOptions, "o
     "freeze",
     "dropout",
     "seed",
+    "recompute",
   ]);
   const { maxNorm = Infinity, labelSmoothing = 0, zLoss = 0, freeze = "nothing" } = options;
-  const { dropout = 0, seed = 0 } = options;
+  const { dropout = 0, seed = 0, recompute = false } = options;
   if (!(maxNorm > 0)) throw new InputError(`Trainer: maxNorm: expected a number above 0, got ${maxNorm}`);
   if (freeze !== "nothing" && freeze !== "body")
     throw new InputError(`Trainer: freeze: expected nothing or body, got ${JSON.stringify(freeze)}`);
@@ -248,7 +255,9 @@ function checkOptions(options: TrainerOptions): Required<Omit<TrainerOptions, "o
     throw new InputError(`Trainer: dropout: expected a number from 0 and below 1, got ${dropout}`);
   if (!(Number.isSafeInteger(seed) && seed >= 0))
     throw new InputError(`Trainer: seed: expected a whole number from 0 to 2^53 - 1, got ${seed}`);
-  return { maxNorm, labelSmoothing, zLoss, freeze, dropout, seed };
+  if (typeof recompute !== "boolean")
+    throw new InputError(`Trainer: recompute: expected true or false, got ${JSON.stringify(recompute)}`);
+  return { maxNorm, labelSmoothing, zLoss, freeze, dropout, seed, recompute };
 }
 
 /** What a step runs: the model's own program where it drops nothing. */
