@@ -8,7 +8,7 @@ export {
   type TokenDistribution,
 } from "./head/distribution.js";
 export { type HeadArrays, type HeadFormula, LinearHead, type RandomHead } from "./head/linear.js";
-export type { Device, HeadWeights, KvCache, Matrix, MatrixSource } from "./kernels/device.js";
+export type { Device, DeviceArray, HeadWeights, KvCache, Matrix, MatrixSource } from "./kernels/device.js";
 export type { StoredType } from "./kernels/format.js";
 export type { LossAnswer, LossGradients, LossQuery } from "./kernels/loss.js";
 export { type DeviceOptions, openDevice } from "./kernels/open.js";

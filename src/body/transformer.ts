@@ -1,3 +1,4 @@
+import { InputError } from "../errors.js";
 import type { Matrix } from "../kernels/device.js";
 import type { CacheLayer, EmbedOp, Op, Program } from "../kernels/op.js";
 import type { BodySpec, LayerSpec, LinearSpec, NormSpec } from "./spec.js";
@@ -18,16 +19,26 @@ export interface ProgramOptions {
   readonly embed?: Pick<EmbedOp, "table" | "scale">;
   /** Layers to capture: 0 enters the first block, l leaves block l, the last has passed the final norm. Default none. */
   readonly layers?: readonly number[];
+  /**
+   * Rate in [0, 1) at which a recorded run drops numbers, where GPT-2 has its `embd_pdrop` and `resid_pdrop`: of the vectors
+   * that enter the first block, and of each sublayer's output before the residual sum. Attention's probabilities
+   * (`attn_pdrop`) are never dropped. Default 0.
+   */
+  readonly dropout?: number;
 }
 
 /**
  * The one parametric transformer: a flat list of ops for a body whose matrices stand on a device.
  *
  * The products that leave a sublayer add themselves to the residual stream where nothing stands between them and it
- * (no norm on a sublayer's output), and products of one input stand side by side: both save a barrier between ops.
+ * (no norm on a sublayer's output, no dropout), and products of one input stand side by side: both save a barrier between ops.
+ * @throws InputError for a dropout outside [0, 1)
  */
 export function bodyProgram(body: BodySpec<Matrix>, options: ProgramOptions = {}): Program {
-  const code = new Code();
+  const { dropout = 0 } = options;
+  if (!(dropout >= 0 && dropout < 1))
+    throw new InputError(`dropout: expected a number from 0 and below 1, got ${dropout}`);
+  const code = new Code(dropout);
   const { input: x, hidden } = bodyBuffers;
   const D = body.hiddenSize;
   const wanted = new Set(options.layers);
@@ -39,8 +50,11 @@ export function bodyProgram(body: BodySpec<Matrix>, options: ProgramOptions = {}
   code.buffer(x, D);
   if (options.embed) code.push({ op: "embed", ...options.embed, out: x });
   if (body.positions) code.push({ op: "positions", ...body.positions, out: x });
+  code.drop(x);
   const cache: CacheLayer[] = [];
+  const checkpoints: number[] = [];
   for (const [index, layer] of body.layers.entries()) {
+    if (index > 0) checkpoints.push(code.ops.length);
     capture(index, x);
     block(code, layer, D, index);
     cache.push({ kvHeads: layer.attention.kvHeads, headDim: layer.attention.headDim });
@@ -49,7 +63,7 @@ export function bodyProgram(body: BodySpec<Matrix>, options: ProgramOptions = {}
   if (body.finalNorm) code.norm(body.finalNorm, x, hidden, D);
   else code.push({ op: "copy", in: x, out: hidden });
   capture(last, hidden);
-  return { buffers: code.buffers, ops: code.ops, cache, maxPositions: body.maxPositions };
+  return { buffers: code.buffers, ops: code.ops, cache, maxPositions: body.maxPositions, checkpoints };
 }
 
 /** One layer: x [N, D] to x [N, D]. */
@@ -117,6 +131,10 @@ function attend(code: Code, spec: LayerSpec<Matrix>["attention"], from: string, 
 class Code {
   readonly ops: Op[] = [];
   readonly buffers: Record<string, number> = {};
+  private streams = 0;
+
+  /** @param dropout rate; 0: none */
+  constructor(private readonly dropout: number) {}
 
   /** A buffer of this width: the named one, or one of its own where a layer's width differs from the others'. */
   buffer(name: string, width: number): string {
@@ -127,6 +145,11 @@ class Code {
 
   push(op: Op): void {
     this.ops.push(op);
+  }
+
+  /** Drops numbers of a buffer; each place has a stream of its own. */
+  drop(buffer: string): void {
+    if (this.dropout > 0) this.push({ op: "dropout", buffer, rate: this.dropout, stream: this.streams++ });
   }
 
   norm(spec: NormSpec, from: string, out: string, columns: number): void {
@@ -156,7 +179,7 @@ class Code {
     this.push({ op: "matmul", in: from, out, outColumn, ...linear, accumulate });
   }
 
-  /** A sublayer's last product, its optional norm, the sum with the residual stream, and the optional norm of that. */
+  /** A sublayer's last product, its optional norm and dropout, the sum with the residual stream, and the optional norm of that. */
   leave(
     norms: { normOut?: NormSpec; normSum?: NormSpec },
     linear: LinearSpec<Matrix>,
@@ -164,10 +187,11 @@ class Code {
     D: number,
   ): void {
     const x = bodyBuffers.input;
-    if (norms.normOut) {
+    if (norms.normOut || this.dropout > 0) {
       const branch = this.buffer("branch", D);
       this.matmul(linear, from, branch);
-      this.norm(norms.normOut, branch, branch, D);
+      if (norms.normOut) this.norm(norms.normOut, branch, branch, D);
+      this.drop(branch);
       this.push({ op: "add", in: branch, out: x });
     } else this.matmul(linear, from, x, { accumulate: true });
     if (norms.normSum) this.norm(norms.normSum, x, x, D);

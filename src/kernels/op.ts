@@ -17,7 +17,8 @@ export type Op =
   | GateOp
   | AddOp
   | ScaleOp
-  | CopyOp;
+  | CopyOp
+  | DropoutOp;
 
 /** Activation functions. `geluErf` is x·Φ(x); `geluTanh` its tanh approximation ("gelu_new", "gelu_pytorch_tanh"). */
 export type Activation = "geluErf" | "geluTanh" | "relu" | "silu" | "tanh";
@@ -143,6 +144,19 @@ export interface CopyOp {
   readonly out: string;
 }
 
+/**
+ * buffer = mask · buffer / (1 − rate), where each number's mask is 0 with probability `rate` and 1 otherwise. Only a
+ * recorded run drops; `Device.run` passes over this op. The mask of row n and column c is a function of
+ * `RecordCall.dropout`, `stream`, n and c alone (see `reference/dropout.ts`); each op of a program has a stream of its own.
+ */
+export interface DropoutOp {
+  readonly op: "dropout";
+  readonly buffer: string;
+  /** In [0, 1). */
+  readonly rate: number;
+  readonly stream: number;
+}
+
 /** A body, compiled: what a device runs. */
 export interface Program {
   /** Width of each buffer, by name. Every name that an op uses stands here. */
@@ -152,6 +166,11 @@ export interface Program {
   readonly cache: readonly CacheLayer[];
   /** Largest number of positions (context length). */
   readonly maxPositions: number;
+  /**
+   * Numbers of ops, ascending from 1, at which blocks begin that a tape can run again (`RecordCall.recompute`). Into a block
+   * one buffer alone may go on from what is before it: the residual stream. Absent: it can't be cut.
+   */
+  readonly checkpoints?: readonly number[];
 }
 
 /** Shape of one layer's cached keys and values of one position. */

@@ -1,6 +1,6 @@
 import { InputError } from "../errors.js";
 import type { Matrix } from "./device.js";
-import type { AttentionOp, NormOp, Op, Program, RopeOp } from "./op.js";
+import type { AttentionOp, DropoutOp, NormOp, Op, Program, RopeOp } from "./op.js";
 
 /** What `checkProgram` found out about a program. */
 export interface ProgramFacts {
@@ -8,6 +8,10 @@ export interface ProgramFacts {
   readonly tables: readonly Matrix[];
   /** Buffers that are read before an op writes them: what `RunCall.vectors` must give. None when `tables` has any. */
   readonly inputs: readonly string[];
+  /** Whether a recorded run drops numbers, and so needs to know which. */
+  readonly drops: boolean;
+  /** Buffers that an op reads or writes, and whether all of their columns are. */
+  readonly touched: ReadonlyMap<string, boolean>;
 }
 
 const known = new WeakMap<Program, ProgramFacts>();
@@ -32,6 +36,7 @@ class Checker {
   private readonly inputs = new Set<string>();
   private readonly tables: Matrix[] = [];
   private readonly cached = new Set<number>();
+  private readonly streams = new Set<number>();
   private readonly program: Program;
   private where = "";
 
@@ -40,8 +45,13 @@ class Checker {
   }
 
   facts(): ProgramFacts {
-    const { buffers, maxPositions, ops } = this.program;
+    const { buffers, maxPositions, ops, checkpoints = [] } = this.program;
     this.where = "program";
+    for (const [index, at] of checkpoints.entries()) {
+      this.whole(`checkpoint ${index}`, at, (checkpoints[index - 1] ?? 0) + 1);
+      if (at >= ops.length)
+        this.fail(`checkpoint ${index} is at op ${at}; the program has ${ops.length} ops`);
+    }
     this.whole("maxPositions", maxPositions, 1);
     for (const [name, width] of Object.entries(buffers)) this.whole(`width of buffer "${name}"`, width, 1);
     for (const [index, op] of ops.entries()) {
@@ -57,7 +67,8 @@ class Checker {
       throw new InputError(
         `program: a call can fill one buffer, but these are read before any op writes them: ${[...this.inputs].join(", ")}`,
       );
-    return { tables: this.tables, inputs: [...this.inputs] };
+    const touched = new Map([...this.written].map(([name, columns]) => [name, !columns.includes(0)]));
+    return { tables: this.tables, inputs: [...this.inputs], drops: this.streams.size > 0, touched };
   }
 
   private op(op: Op): void {
@@ -121,6 +132,9 @@ class Checker {
           this.read(op.out);
         } else this.copy(op.in, op.out);
         break;
+      case "dropout":
+        this.dropout(op);
+        break;
       default:
         this.fail(`unknown op ${JSON.stringify((op as { op: unknown }).op)}`);
     }
@@ -175,6 +189,14 @@ class Checker {
     if (op.window !== undefined) this.whole("window", op.window, 1);
     this.read(op.qkv);
     this.write(op.out);
+  }
+
+  private dropout({ buffer, rate, stream }: DropoutOp): void {
+    if (!(rate >= 0 && rate < 1)) this.fail(`rate: expected a number from 0 and below 1, got ${rate}`);
+    this.whole("stream", stream, 0);
+    if (this.streams.has(stream)) this.fail(`stream ${stream} is an earlier op's: both would drop alike`);
+    this.streams.add(stream);
+    this.read(buffer);
   }
 
   private fail(message: string): never {

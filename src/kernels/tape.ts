@@ -1,6 +1,18 @@
-import { InputError } from "../errors.js";
+import { checkFields, InputError } from "../errors.js";
+import { blocksOf } from "./blocks.js";
 import type { Matrix } from "./device.js";
 import type { Program } from "./op.js";
+import { checkProgram } from "./program.js";
+
+/** Which masks a recorded run draws; every run of a training takes others. */
+export interface DropoutDraw {
+  /** A whole number in [0, 2^53). */
+  readonly seed: number;
+  /** The training's step, a whole number in [0, 2^53). */
+  readonly step: number;
+  /** The batch within an accumulated step, a whole number in [0, 2^53). Default 0. */
+  readonly batch?: number;
+}
 
 /** What a recorded run reads: sequences of `lengths` rows each (every one begins at position 0), packed, N = Σ lengths. */
 export interface RecordCall {
@@ -9,6 +21,14 @@ export interface RecordCall {
   readonly ids?: Int32Array;
   /** [N, width of `into`], for programs without one. */
   readonly vectors?: { readonly into: string; readonly data: Float32Array };
+  /** Which numbers the program's `dropout` ops drop: for programs that have some, and no others. */
+  readonly dropout?: DropoutDraw;
+  /**
+   * Keeps only what enters each block of the program (`Program.checkpoints`; gradient checkpointing, Chen and others, 2016);
+   * `backward` runs each block again before it walks it back. The same bits in less memory, for about one more forward.
+   * The reference keeps everything all the same. Default false.
+   */
+  readonly recompute?: boolean;
   readonly signal?: AbortSignal;
 }
 
@@ -25,7 +45,9 @@ export interface Gradients {
 
 /** A run that remembers what its way back reads. */
 export interface Tape {
-  /** [N, width]: a buffer as the program left it. */
+  /** Bytes that it holds until `free`. */
+  readonly bytes: number;
+  /** [N, width]: a buffer as the program left it. With `recompute`, `backward` lets the last block's go: read them before it. */
   output(buffer: string): Float32Array;
   /**
    * Walks the program back. After a call that failed or was aborted, what stands in `into` is not to be used.
@@ -40,6 +62,30 @@ export interface Tape {
   ): Promise<Float32Array | undefined>;
   /** Gives the memory back. Using the tape afterwards is an error. */
   free(): void;
+}
+
+/**
+ * Checks what a recorded run needs beside what every run does (see `checkRun`).
+ * @throws InputError naming the option, what was expected and what came
+ */
+export function checkRecord(program: Program, call: RecordCall): void {
+  checkFields("record", call, ["lengths", "ids", "vectors", "dropout", "recompute", "signal"]);
+  const { drops } = checkProgram(program);
+  const { dropout, recompute = false } = call;
+  if (typeof recompute !== "boolean")
+    throw new InputError(`record: recompute: expected true or false, got ${JSON.stringify(recompute)}`);
+  if (recompute) blocksOf(program);
+  if (drops && !dropout)
+    throw new InputError("record: this program drops numbers; give dropout: { seed, step }");
+  if (!dropout) return;
+  if (!drops) throw new InputError("record: dropout came, but this program has no dropout ops");
+  checkFields("record: dropout", dropout, ["seed", "step", "batch"]);
+  const { seed, step, batch = 0 } = dropout;
+  for (const [name, number] of Object.entries({ seed, step, batch }))
+    if (!(Number.isSafeInteger(number) && number >= 0))
+      throw new InputError(
+        `record: dropout.${name}: expected a whole number from 0 to 2^53 - 1, got ${number}`,
+      );
 }
 
 /**

@@ -92,6 +92,7 @@ class Planner {
       }
       case "rope":
       case "scale":
+      case "dropout":
         this.backward.push({ op });
         this.ops.push({ ...op, buffer: this.change(op.buffer) });
         break;

@@ -13,7 +13,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { table } from "../../src/train/loop/settings.js";
+import { table } from "../../src/train/loop/settings-table.js";
 import { documents, settings, tree } from "../train/loop/runs.js";
 import { built, type Ended, expectRefused, lmhead, type RunOptions } from "./process.js";
 

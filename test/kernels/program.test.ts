@@ -42,8 +42,18 @@ const changed = (kind: Op["op"], over: object, rest: Partial<Program> = {}): Pro
 describe("checkProgram", () => {
   it("finds the tables that need ids, or the buffer that needs vectors", () => {
     expect(checkProgram(program)).toMatchObject({ inputs: [], tables: [{ cols: 6 }] });
-    expect(checkProgram({ ...program, ops: program.ops.slice(1) })).toEqual({ inputs: ["x"], tables: [] });
+    expect(checkProgram({ ...program, ops: program.ops.slice(1) })).toMatchObject({
+      inputs: ["x"],
+      tables: [],
+    });
     expect(checkProgram(program)).toBe(checkProgram(program));
+  });
+
+  it("finds the buffers that ops touch, and whether whole", () => {
+    const every = Object.keys(program.buffers).map((name) => [name, true] as const);
+    expect(checkProgram(program).touched).toEqual(new Map(every));
+    const half = { ...program, ops: program.ops.slice(0, 5) };
+    expect([...checkProgram(half).touched].filter(([, whole]) => !whole)).toEqual([["qkv", false]]);
   });
 
   it.each<[string, Program, string | RegExp]>([
@@ -116,6 +126,17 @@ describe("checkProgram", () => {
     ],
     ["gate width", changed("gate", { up: "x" }), 'width of "x" is 6, expected 5 as "g" has'],
     ["unknown op", changed("act", { op: "conv" }), 'unknown op "conv"'],
+    ["checkpoint 0", { ...program, checkpoints: [0] }, "checkpoint 0: expected a whole number from 1, got 0"],
+    [
+      "checkpoints in disorder",
+      { ...program, checkpoints: [3, 3] },
+      "checkpoint 1: expected a whole number from 4, got 3",
+    ],
+    [
+      "a checkpoint at the end",
+      { ...program, checkpoints: [program.ops.length] },
+      `checkpoint 0 is at op ${program.ops.length}; the program has ${program.ops.length} ops`,
+    ],
     ["no positions", { ...program, maxPositions: 0 }, "program: maxPositions"],
     [
       "unfed buffer",

@@ -3,19 +3,16 @@ import { isAbsolute, relative } from "node:path";
 import { Command, Option } from "commander";
 import { AbortError, InputError } from "../../errors.js";
 import { parseObject } from "../../model/formats/files.js";
-import { checkSettings } from "../../train/loop/check-settings.js";
 import type { RunResult } from "../../train/loop/run.js";
 import { settingsSchema } from "../../train/loop/schema.js";
 import {
+  checkSettings,
   defaultOf,
   dependents,
   exclusives,
-  rangeOf,
-  type Setting,
-  type SettingName,
   type TrainSettings,
-  table,
 } from "../../train/loop/settings.js";
+import { rangeOf, type Setting, type SettingName, table } from "../../train/loop/settings-table.js";
 import { duration } from "../../train/report/progress.js";
 import { systemError } from "../exit.js";
 import { ProgressLine } from "../load.js";

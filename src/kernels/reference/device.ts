@@ -22,7 +22,7 @@ import { cacheWidths, ReferenceCache } from "./cache.js";
 import { loss } from "./loss.js";
 import { type Ledger, plain, ReferenceMatrix } from "./matrix.js";
 import { runProgram } from "./run.js";
-import { ReferenceTape } from "./tape.js";
+import { ReferenceTape, type TapeHost } from "./tape.js";
 import { applyUpdate } from "./update.js";
 
 /**
@@ -84,7 +84,12 @@ export class ReferenceDevice implements Device {
   }
 
   record(program: Program, call: RecordCall): Promise<Tape> {
-    return ReferenceTape.record(this, program, call);
+    const host: TapeHost = {
+      cache: (plan) => this.cache(plan),
+      run: (plan, run, draw) =>
+        this.enqueue(run.signal, (breather) => runProgram(plan, run, breather, this.ledger, draw)),
+    };
+    return ReferenceTape.record(host, program, call);
   }
 
   update(updates: readonly MatrixUpdate[]): Promise<void> {

@@ -1,12 +1,14 @@
 import { InputError } from "../../errors.js";
 import type { RunCall } from "../device.js";
 import type { AttentionOp, MatmulOp, Op, Program } from "../op.js";
+import type { DropoutDraw } from "../tape.js";
 import { checkRun, type RunShape } from "../validate.js";
 import { actForward, gateForward } from "./act.js";
 import { attendHead } from "./attention.js";
 import type { Breather } from "./breather.js";
 import { PIECE } from "./breather.js";
 import { ReferenceCache } from "./cache.js";
+import { dropoutForward, dropoutKey } from "./dropout.js";
 import { addForward, copyForward, scaleForward } from "./elementwise.js";
 import { embedForward } from "./embed.js";
 import { matmulForward } from "./matmul.js";
@@ -21,6 +23,7 @@ const COST = 64;
 /**
  * Runs a program op by op. Keys and values are written behind the caches' lengths, which grow only at the very end: a
  * run that fails or is aborted leaves every cache as it was.
+ * @param draw the masks of `dropout` ops; without it nothing is dropped
  * @returns [rows, width] for each wanted output
  * @throws InputError for a call that does not fit the program; AbortError
  */
@@ -29,6 +32,7 @@ export async function runProgram(
   call: RunCall,
   breather: Breather,
   ledger: Ledger,
+  draw?: DropoutDraw,
 ): Promise<Float32Array[]> {
   const shape = checkRun(program, call);
   const caches = call.segments.map(({ cache }, index) => {
@@ -43,7 +47,7 @@ export async function runProgram(
   for (const cache of caches) cache.busy = true;
   try {
     for (const [i, cache] of caches.entries()) cache.reserve(call.segments[i].rows);
-    const run = new Run(program, call, shape, caches, breather);
+    const run = new Run(program, call, shape, caches, breather, draw);
     for (const op of program.ops) await run.op(op);
     breather.stopIfPointless();
     // All or none: a cache that was freed meanwhile must be found before another has grown.
@@ -66,6 +70,7 @@ class Run {
     private readonly shape: RunShape,
     private readonly caches: readonly ReferenceCache[],
     private readonly breather: Breather,
+    private readonly draw: DropoutDraw | undefined,
   ) {
     for (const [name, width] of Object.entries(program.buffers))
       this.buffers.set(name, new Float32Array(shape.N * width));
@@ -112,6 +117,19 @@ class Run {
         );
       case "scale":
         return this.rows(op.buffer, (first, end) => scaleForward(this.part(op.buffer, first, end), op.by));
+      case "dropout": {
+        if (!this.draw) return;
+        const key = dropoutKey(this.draw, op.stream);
+        return this.rows(op.buffer, (first, end) =>
+          dropoutForward(
+            this.part(op.buffer, first, end),
+            this.program.buffers[op.buffer],
+            op.rate,
+            key,
+            first,
+          ),
+        );
+      }
       case "copy":
         return this.rows(op.out, (first, end) => copyForward(this.part(op.in, first, end)));
     }

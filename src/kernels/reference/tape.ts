@@ -1,15 +1,30 @@
-import type { Device } from "../device.js";
+import type { KvCache, RunCall } from "../device.js";
 import type { AttentionOp, Program } from "../op.js";
-import { checkBackward, type Gradients, type RecordCall, type Tape } from "../tape.js";
+import {
+  checkBackward,
+  checkRecord,
+  type DropoutDraw,
+  type Gradients,
+  type RecordCall,
+  type Tape,
+} from "../tape.js";
 import { type BackwardStep, type TrainingPlan, trainingPlan } from "../training.js";
 import { actBackward, gateBackward } from "./act.js";
 import { attentionBackward } from "./attention.js";
+import { dropoutBackward, dropoutKey } from "./dropout.js";
 import { embedBackward } from "./embed.js";
 import { matmulBackward } from "./matmul.js";
 import { plain } from "./matrix.js";
 import { normBackward } from "./norm.js";
 import { positionsBackward } from "./positions.js";
 import { ropeBackward } from "./rope.js";
+
+/** What a tape needs of its device. */
+export interface TapeHost {
+  cache(program: Program): KvCache;
+  /** `Device.run`, with the masks of its `dropout` ops. */
+  run(program: Program, call: RunCall, draw: DropoutDraw | undefined): Promise<Float32Array[]>;
+}
 
 /** The reference's tape: the forward's buffers as arrays, and the way back op by op. */
 export class ReferenceTape implements Tape {
@@ -27,27 +42,32 @@ export class ReferenceTape implements Tape {
    * Runs a program and keeps what its backward reads.
    * @throws InputError for a call that does not fit the program
    */
-  static async record(device: Device, program: Program, call: RecordCall): Promise<ReferenceTape> {
+  static async record(host: TapeHost, program: Program, call: RecordCall): Promise<ReferenceTape> {
+    checkRecord(program, call);
     const plan = trainingPlan(program);
-    const segments = call.lengths.map((rows) => ({ cache: device.cache(plan.forward), rows }));
+    const segments = call.lengths.map((rows) => ({ cache: host.cache(plan.forward), rows }));
     try {
       const names = [...new Set([...plan.kept, ...Object.values(plan.final)])];
-      const { ids, vectors, signal } = call;
+      const { ids, vectors, dropout, signal } = call;
       const outputs = names.map((buffer) => ({ buffer }));
-      const values = await device.run(plan.forward, { segments, ids, vectors, outputs, signal });
+      const values = await host.run(plan.forward, { segments, ids, vectors, outputs, signal }, dropout);
       const positions = Int32Array.from(
         call.lengths.flatMap((rows) => Array.from({ length: rows }, (_, i) => i)),
       );
       return new ReferenceTape(
         plan,
         program,
-        { ...call, ids: ids?.slice(), lengths: [...call.lengths] },
+        { ...call, ids: ids?.slice(), lengths: [...call.lengths], dropout: dropout && { ...dropout } },
         positions,
         new Map(names.map((name, i) => [name, values[i]])),
       );
     } finally {
       for (const { cache } of segments) cache.free();
     }
+  }
+
+  get bytes(): number {
+    return [...this.values.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
   }
 
   output(buffer: string): Float32Array {
@@ -142,6 +162,11 @@ export class ReferenceTape implements Tape {
       case "scale":
         for (let i = 0, x = d(op.buffer); i < x.length; i++) x[i] *= op.by;
         break;
+      case "dropout": {
+        const key = dropoutKey(this.call.dropout!, op.stream); // checkRecord has seen it
+        d(op.buffer).set(dropoutBackward(d(op.buffer), width(op.buffer), op.rate, key));
+        break;
+      }
       case "add":
         addTo(d(op.in), d(op.out));
         break;

@@ -64,6 +64,7 @@ export const OPCODE = {
   muonStep: 42,
   filteredWeightGradient: 43,
   filteredInputGradient: 44,
+  dropout: 45,
 } as const;
 
 export const ACTIVATION = { geluErf: 0, geluTanh: 1, relu: 2, silu: 3, tanh: 4 } as const;

@@ -1,6 +1,7 @@
 import type { RunCall } from "../device.js";
 import type { Program } from "../op.js";
 import { checkProgram } from "../program.js";
+import type { DropoutDraw } from "../tape.js";
 import { CTL_COUNT, CTL_OPS, CTL_POSITIONS, CTL_ROWS, CTL_SEGMENTS, quantBytes } from "./abi.js";
 import type { Arena } from "./arena.js";
 import { cacheLayout, type WasmCache } from "./cache.js";
@@ -68,12 +69,14 @@ export class BodyRunner {
 
   /**
    * Runs a program with its buffers in `space`, and lets the caches grow.
+   * @param draw the masks of `dropout` ops; without it nothing is dropped
    * @returns where the buffers stand
    */
   async launch(
     program: Program,
     call: Omit<RunCall, "outputs">,
     space: Space = this.workspace,
+    draw?: DropoutDraw,
   ): Promise<ReadonlyMap<string, Place>> {
     const { offsets } = this.layout(program);
     const N = call.segments.reduce((sum, { rows }) => sum + rows, 0);
@@ -142,7 +145,7 @@ export class BodyRunner {
           );
     }
 
-    const key = `${N} ${pairs.length} ${base}`;
+    const key = `${N} ${pairs.length} ${base} ${draw ? JSON.stringify(draw) : ""}`;
     if (moved || this.lowered?.program !== program || this.lowered.key !== key) {
       this.lowered = undefined;
       const records = new Records();
@@ -161,6 +164,8 @@ export class BodyRunner {
           cacheOffsets: offsets,
           pairs: base + pairsAt,
           pairCount: pairs.length / 2,
+          rows: N,
+          draw,
         },
         records,
       );

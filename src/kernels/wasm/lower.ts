@@ -1,4 +1,6 @@
-import type { Op, Program } from "../op.js";
+import type { DropoutOp, Op, Program } from "../op.js";
+import { dropoutKey, dropoutScale, dropoutThreshold } from "../reference/dropout.js";
+import type { DropoutDraw } from "../tape.js";
 import { ACTIVATION, OPCODE, quantBytes } from "./abi.js";
 import type { WasmMatrix } from "./matrix.js";
 import { f, type Records } from "./records.js";
@@ -18,6 +20,10 @@ export interface Placement {
   readonly cacheOffsets: readonly number[];
   readonly pairs: number;
   readonly pairCount: number;
+  /** Rows of the call. */
+  readonly rows: number;
+  /** The masks of `dropout` ops; without it nothing is dropped. */
+  readonly draw: DropoutDraw | undefined;
 }
 
 /**
@@ -147,6 +153,15 @@ export function lower(program: Program, place: Placement, out: Records): void {
         wrote(op.out);
         break;
       }
+      case "dropout":
+        if (!place.draw) break;
+        push(
+          `columns ${panelsOf(program, op.buffer)} from 0`,
+          OPCODE.dropout,
+          dropoutFields(op, program, place.draw, [at(op.buffer), stride(op.buffer)], place.rows),
+        );
+        wrote(op.buffer);
+        break;
       default:
         lowerPointwise(op, program, at, stride, push);
         wrote(op.op === "act" || op.op === "scale" ? op.buffer : op.out);
@@ -168,15 +183,38 @@ function independent(ops: readonly Op[], op: Op): boolean {
   return before.out !== op.out || before.outColumn + before.weight.rows <= op.outColumn;
 }
 
+/** The words of a `dropout` record, on the way there or back. */
+export function dropoutFields(
+  { buffer, rate, stream }: DropoutOp,
+  program: Program,
+  draw: DropoutDraw,
+  [address, stride]: readonly [address: number, stride: number],
+  rows: number,
+): Parameters<Records["push"]>[2] {
+  return [
+    address,
+    stride,
+    rows,
+    panelsOf(program, buffer),
+    ...dropoutKey(draw, stream),
+    dropoutThreshold(rate),
+    f(dropoutScale(rate)),
+  ];
+}
+
+function panelsOf(program: Program, buffer: string): number {
+  return Math.ceil(program.buffers[buffer] / 16);
+}
+
 function lowerPointwise(
-  op: Exclude<Op, { op: "embed" | "positions" | "norm" | "matmul" | "rope" | "attention" }>,
+  op: Exclude<Op, { op: "embed" | "positions" | "norm" | "matmul" | "rope" | "attention" | "dropout" }>,
   program: Program,
   at: (name: string) => number,
   stride: (name: string) => number,
   push: (split: Split, code: number, fields: Parameters<Records["push"]>[2]) => void,
 ): void {
   const out = op.op === "act" || op.op === "scale" ? op.buffer : op.out;
-  const panels = Math.ceil(program.buffers[out] / 16);
+  const panels = panelsOf(program, out);
   const a = op.op === "gate" ? op.gate : op.op === "act" || op.op === "scale" ? op.buffer : op.in;
   const b = op.op === "gate" ? op.up : out;
   push(`columns ${panels} from 0`, OPCODE[op.op], [

@@ -1,58 +1,59 @@
 import { InputError } from "../../errors.js";
+import { type Block, blocksOf, wholeProgram } from "../blocks.js";
 import type { Program } from "../op.js";
-import { checkBackward, type Gradients, type RecordCall, type Tape } from "../tape.js";
-import { type TrainingPlan, trainingPlan } from "../training.js";
+import { checkBackward, checkRecord, type Gradients, type RecordCall, type Tape } from "../tape.js";
 import { checkRun } from "../validate.js";
-import type { Place } from "./body.js";
+import { Forward } from "./forward.js";
 import { type TapeHost, Walk } from "./walk.js";
 
-/** The WebAssembly device's tape: the forward's buffers stay in memory until `free`. */
+/** The WebAssembly device's tape: the forward's buffers stay in memory until `free`, or those of one block at a time. */
 export class WasmTape implements Tape {
   private freed = false;
 
   private constructor(
     private readonly host: TapeHost,
-    private readonly plan: TrainingPlan,
+    private readonly blocks: readonly Block[],
     private readonly program: Program,
     private readonly call: RecordCall,
-    private readonly values: ReadonlyMap<string, Place>,
-    private readonly space: number,
+    private readonly forward: Forward,
   ) {}
 
   /** @throws InputError for a call that does not fit the program, or weights that are not float32 */
   static async record(host: TapeHost, program: Program, call: RecordCall): Promise<WasmTape> {
-    const plan = trainingPlan(program);
-    const segments = call.lengths.map((rows) => ({ cache: host.cache(plan.forward), rows }));
-    const space = { address: 0, bytes: 0 };
+    checkRecord(program, call);
+    for (const op of program.ops)
+      if (op.op === "matmul" && op.weight.type !== "f32")
+        throw new InputError(
+          `record: ${op.weight.name}: expected float32 weights to differentiate, got ${op.weight.type}; load them as float32`,
+        );
+    const blocks = call.recompute ? blocksOf(program) : wholeProgram(program);
+    check(host, blocks[0].plan.forward, call);
+    // Blocks and the way back read them again: they are the call's as it was.
+    const { ids, vectors, lengths, dropout } = call;
+    const kept: RecordCall = {
+      lengths: [...lengths],
+      ids: ids?.slice(),
+      // Without recompute only the name is read again.
+      vectors: vectors && (call.recompute ? { ...vectors, data: vectors.data.slice() } : vectors),
+      dropout: dropout && { ...dropout },
+    };
+    const forward = new Forward(host, program, blocks, kept);
     try {
-      for (const op of program.ops)
-        if (op.op === "matmul" && op.weight.type !== "f32")
-          throw new InputError(
-            `record: ${op.weight.name}: expected float32 weights to differentiate, got ${op.weight.type}; load them as float32`,
-          );
-      const { ids, vectors, signal } = call;
-      const run = { segments, ids, vectors, signal, outputs: [] };
-      const { N } = checkRun(plan.forward, run);
-      if (N === 0) throw new InputError("record: expected at least one row, got none");
-      const values = await host.bodies.launch(plan.forward, run, space);
-      // The way back reads them again: they are the call's as it was.
-      const kept = { ...call, ids: ids?.slice(), lengths: [...call.lengths] };
-      return new WasmTape(host, plan, program, kept, values, space.address);
+      await forward.run(call.signal);
+      return new WasmTape(host, blocks, program, kept, forward);
     } catch (error) {
-      if (space.address) host.arena.release(space.address);
+      forward.free();
       throw error;
-    } finally {
-      for (const { cache } of segments) cache.free();
     }
   }
 
-  private get rows(): number {
-    return this.call.lengths.reduce((sum, rows) => sum + rows, 0);
+  get bytes(): number {
+    return this.forward.bytes;
   }
 
   output(buffer: string): Float32Array {
     this.check();
-    return this.host.read(this.value(this.plan.final[buffer]), this.program.buffers[buffer], this.rows);
+    return this.forward.output(buffer);
   }
 
   backward(
@@ -62,12 +63,16 @@ export class WasmTape implements Tape {
   ): Promise<Float32Array | undefined> {
     return this.host.enqueue(async () => {
       this.check();
-      checkBackward(this.program, this.rows, from, into);
-      const walk = new Walk(this.host, this.plan, this.program, this.call, this.rows, (name) =>
-        this.value(name),
-      );
+      const rows = this.call.lengths.reduce((sum, length) => sum + length, 0);
+      checkBackward(this.program, rows, from, into);
+      const walk = new Walk(this.host, this.program, this.call, rows, into);
       try {
-        return await walk.run(from, into, signal);
+        walk.begin(from);
+        for (const [index, { plan }] of [...this.blocks.entries()].reverse()) {
+          const values = await this.forward.enter(index, signal);
+          await walk.back(plan.backward, values, signal);
+        }
+        return walk.end();
       } finally {
         walk.release();
       }
@@ -77,14 +82,21 @@ export class WasmTape implements Tape {
   free(): void {
     if (this.freed) return;
     this.freed = true;
-    this.host.arena.release(this.space);
+    this.forward.free();
   }
 
   private check(): void {
     if (this.freed) throw new Error("this tape was freed");
   }
+}
 
-  private value(name: string): Place {
-    return this.values.get(name)!; // the plan names only what its forward has
+/** Checks a call by the part of the program that its ids or vectors enter. @throws InputError */
+function check(host: TapeHost, program: Program, { lengths, ids, vectors }: RecordCall): void {
+  const segments = lengths.map((rows) => ({ cache: host.cache(program), rows }));
+  try {
+    const { N } = checkRun(program, { segments, ids, vectors, outputs: [] });
+    if (N === 0) throw new InputError("record: expected at least one row, got none");
+  } finally {
+    for (const { cache } of segments) cache.free();
   }
 }

@@ -1,11 +1,13 @@
 import type { Matrix } from "../device.js";
-import type { MatmulOp, NormOp, Op, Program, RopeOp } from "../op.js";
+import type { MatmulOp, NormOp, Program } from "../op.js";
 import type { Gradients, RecordCall } from "../tape.js";
-import type { BackwardStep, TrainingPlan } from "../training.js";
+import type { BackwardStep } from "../training.js";
 import { ACTIVATION, CTL_COUNT, CTL_OPS, CTL_ROWS, OPCODE } from "./abi.js";
 import type { Arena } from "./arena.js";
-import { type BodyRunner, fillRope, type Host, type Place, padded } from "./body.js";
+import { type BodyRunner, type Host, type Place, padded } from "./body.js";
 import type { WasmCache } from "./cache.js";
+import { Flow } from "./flow.js";
+import { dropoutFields } from "./lower.js";
 import { WasmMatrix } from "./matrix.js";
 import type { Pool } from "./pool.js";
 import { f, Records } from "./records.js";
@@ -21,119 +23,70 @@ export interface TapeHost extends Host {
   read(place: Place, width: number, rows: number): Float32Array;
 }
 
-/** One walk back: gradients' buffers, and the op list that fills them. */
+/** One walk back: a block's op list after another's, over one set of gradients. */
 export class Walk {
-  private readonly held: number[] = [];
-  private readonly flow = new Map<string, Place>();
-  private readonly records = new Records();
-  /** Gradients of vectors, on the device, by parameter. */
-  private readonly vectors = new Map<Float32Array, number>();
-  private moments = 0;
-  private turned = 0;
+  private readonly flow: Flow;
+  private records = new Records();
+  private values: ReadonlyMap<string, Place> = new Map();
 
   constructor(
     private readonly host: TapeHost,
-    private readonly plan: TrainingPlan,
     private readonly program: Program,
     private readonly call: RecordCall,
     private readonly N: number,
-    private readonly value: (name: string) => Place,
-  ) {}
+    private readonly into: Gradients,
+  ) {
+    this.flow = new Flow(host, program, call, N);
+  }
 
-  async run(
-    from: { readonly buffer: string; readonly gradient: Float32Array },
-    into: Gradients,
-    signal?: AbortSignal,
-  ): Promise<Float32Array | undefined> {
+  /** Takes the memory of gradients, and begins with one. */
+  begin(from: { readonly buffer: string; readonly gradient: Float32Array }): void {
+    this.flow.take(this.into);
+    for (const gradient of this.into.matrices.values()) WasmMatrix.own(gradient, this.host.arena).changed();
+    this.flow.fill(from);
+  }
+
+  /**
+   * Walks steps back.
+   * @param values where the forward's buffers stand
+   * @throws AbortError
+   */
+  async back(
+    steps: readonly BackwardStep[],
+    values: ReadonlyMap<string, Place>,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
     const { arena, pool } = this.host;
-    this.layout(into);
-    for (const gradient of into.matrices.values()) WasmMatrix.own(gradient, arena).changed();
-    for (const step of this.plan.backward) this.step(step, into);
-    const list = this.take(this.records.bytes, "an op list");
-    // Views only now: a grown memory has a new buffer.
-    const { buffer } = arena.memory;
-    for (const [name, { address, stride }] of this.flow) {
-      new Uint8Array(buffer, address, stride * this.N).fill(0);
-      if (name !== from.buffer) continue;
-      const width = this.program.buffers[name];
-      for (let n = 0; n < this.N; n++)
-        new Float32Array(buffer, address + n * stride, width).set(
-          from.gradient.subarray(n * width, (n + 1) * width),
-        );
+    this.values = values;
+    this.records = new Records();
+    for (const step of steps) this.step(step, this.into);
+    const list = arena.alloc(this.records.bytes, "an op list");
+    try {
+      this.records.write(arena.memory, list);
+      pool.word(CTL_OPS, list);
+      pool.word(CTL_COUNT, this.records.count);
+      pool.word(CTL_ROWS, this.N);
+      await pool.run(signal);
+    } finally {
+      arena.release(list);
     }
-    for (const [vector, address] of this.vectors)
-      new Float32Array(buffer, address, padded(vector.length)).fill(0);
-    this.fillTables();
-    this.records.write(arena.memory, list);
-    pool.word(CTL_OPS, list);
-    pool.word(CTL_COUNT, this.records.count);
-    pool.word(CTL_ROWS, this.N);
-    await pool.run(signal);
-    for (const [vector, address] of this.vectors) {
-      const sum = into.vectors.get(vector)!; // only such vectors are taken
-      const part = new Float32Array(arena.memory.buffer, address, vector.length);
+  }
+
+  /** Adds the vectors' gradients to where they go; the gradient by the call's vectors. */
+  end(): Float32Array | undefined {
+    for (const [vector, address] of this.flow.vectors) {
+      const sum = this.into.vectors.get(vector)!; // only such vectors are taken
+      const part = new Float32Array(this.host.arena.memory.buffer, address, vector.length);
       for (let i = 0; i < sum.length; i++) sum[i] += part[i];
     }
     const given = this.call.vectors?.into;
     return given === undefined
       ? undefined
-      : this.host.read(this.d(given), this.program.buffers[given], this.N);
+      : this.host.read(this.flow.at(given), this.program.buffers[given], this.N);
   }
 
   release(): void {
-    for (const address of this.held) this.host.arena.release(address);
-  }
-
-  private readonly tables: { op: RopeOp; address: number }[] = [];
-  private positions = 0;
-  private ids = 0;
-  private sequences = 0;
-
-  /** Takes all memory that the steps need. */
-  private layout(into: Gradients): void {
-    const { N, program } = this;
-    for (const [name, width] of Object.entries(program.buffers)) {
-      const stride = padded(width) * 4;
-      this.flow.set(name, { address: this.take(N * stride, "gradients"), stride });
-    }
-    let groups = 0;
-    let cols = 0;
-    for (const op of program.ops) {
-      if (op.op === "norm") groups = Math.max(groups, op.columns / op.group);
-      if (op.op === "matmul") cols = Math.max(cols, op.weight.cols);
-      if (op.op === "rope")
-        this.tables.push({ op, address: this.take(N * op.frequencies.length * 8, "a table of angles") });
-      for (const vector of vectorsOf(op))
-        if (into.vectors.has(vector) && !this.vectors.has(vector))
-          this.vectors.set(vector, this.take(padded(vector.length) * 4, "a vector's gradient"));
-    }
-    this.moments = this.take(N * groups * 8, "moments");
-    this.turned = this.take(padded(cols) * this.turnedStride, "turned activations");
-    this.positions = this.take(N * 4, "positions");
-    this.ids = this.take(N * 4, "ids");
-    this.sequences = this.take(this.call.lengths.length * 8, "sequences");
-    // Three numbers for each key that a row sees.
-    this.host.scratch(128 + 48 * (Math.max(...this.call.lengths) + 64));
-  }
-
-  private fillTables(): void {
-    const { buffer } = this.host.arena.memory;
-    const positions = this.call.lengths.flatMap((rows) => Array.from({ length: rows }, (_, i) => i));
-    new Int32Array(buffer, this.positions, this.N).set(positions);
-    if (this.call.ids) new Int32Array(buffer, this.ids, this.N).set(this.call.ids);
-    let first = 0;
-    const sequences = this.call.lengths.flatMap((rows) => {
-      first += rows;
-      return [first - rows, rows];
-    });
-    new Int32Array(buffer, this.sequences, sequences.length).set(sequences);
-    // A rotation's transpose turns the other way.
-    for (const { op, address } of this.tables)
-      fillRope(
-        new Float32Array(buffer, address, this.N * op.frequencies.length * 2),
-        Int32Array.from(positions),
-        { frequencies: op.frequencies.map((x) => -x), factor: op.attentionFactor },
-      );
+    this.flow.release();
   }
 
   private step(step: BackwardStep, into: Gradients): void {
@@ -144,12 +97,12 @@ export class Walk {
       case "embed":
       case "positions": {
         const table = into.matrices.get(op.table);
-        const { address, stride } = this.d(op.out);
+        const [address, stride] = this.at(op.out);
         const embed = op.op === "embed";
         if (table)
           this.push(OPCODE.scatter, [
             this.own(table),
-            embed ? this.ids : this.positions,
+            embed ? this.flow.ids : this.flow.positions,
             address,
             stride,
             N,
@@ -166,14 +119,13 @@ export class Walk {
         this.matmul(op, this.value(step.input!), into);
         break;
       case "rope": {
-        const table = this.tables.find((t) => t.op === op)!; // taken in layout
         this.push(OPCODE.rope, [
           ...this.at(op.buffer, op.column),
           op.heads,
           op.headDim,
           op.frequencies.length,
           op.layout === "interleaved" ? 1 : 0,
-          table.address,
+          this.flow.angles(op),
         ]);
         break;
       }
@@ -184,7 +136,7 @@ export class Walk {
           qkv.stride,
           ...this.at(op.out),
           ...this.at(op.qkv),
-          this.sequences,
+          this.flow.sequences,
           this.call.lengths.length,
           op.heads,
           op.kvHeads,
@@ -219,6 +171,11 @@ export class Walk {
       case "scale":
         this.pointwise(OPCODE.scale, op.buffer, op.buffer, op.by);
         break;
+      case "dropout": {
+        const draw = this.call.dropout!; // checkRecord has seen it
+        this.push(OPCODE.dropout, dropoutFields(op, this.program, draw, this.at(op.buffer), N));
+        break;
+      }
       case "add":
         this.pointwise(OPCODE.add, op.in, op.out);
         break;
@@ -233,15 +190,15 @@ export class Walk {
     const from = [x.address + op.column * 4, x.stride];
     const shape = [this.N, op.columns, op.group];
     const rms = op.kind === "rms" ? 1 : 0;
-    this.push(OPCODE.normMoments, [...from, this.moments, ...shape, rms, f(op.eps)]);
+    this.push(OPCODE.normMoments, [...from, this.flow.moments, ...shape, rms, f(op.eps)]);
     const dOut = this.at(op.out, op.column);
-    const weight = op.weight && this.vectors.get(op.weight);
-    const bias = op.bias && this.vectors.get(op.bias);
+    const weight = op.weight && this.flow.vectors.get(op.weight);
+    const bias = op.bias && this.flow.vectors.get(op.bias);
     const length = (op.weight ?? op.bias)?.length ?? 0;
     if (weight || bias)
       this.push(OPCODE.normVectors, [
         ...from,
-        this.moments,
+        this.flow.moments,
         ...shape,
         ...dOut,
         weight ?? 0,
@@ -250,7 +207,7 @@ export class Walk {
       ]);
     this.push(OPCODE.normInput, [
       ...from,
-      this.moments,
+      this.flow.moments,
       ...shape,
       ...dOut,
       this.host.vector(op.weight),
@@ -263,15 +220,22 @@ export class Walk {
   private matmul(op: MatmulOp, x: Place, into: Gradients): void {
     const { rows, cols } = op.weight;
     const weight = into.matrices.get(op.weight);
-    const bias = op.bias && this.vectors.get(op.bias);
+    const bias = op.bias && this.flow.vectors.get(op.bias);
     const dOut = [...this.at(op.out, op.outColumn), this.N];
     if (weight)
-      this.push(OPCODE.transpose, [x.address, x.stride, this.turned, this.turnedStride, this.N, cols]);
+      this.push(OPCODE.transpose, [
+        x.address,
+        x.stride,
+        this.flow.turned,
+        this.flow.turnedStride,
+        this.N,
+        cols,
+      ]);
     if (weight || bias)
       this.push(OPCODE.weightGradient, [
         weight ? this.own(weight) : 0,
-        this.turned,
-        this.turnedStride,
+        this.flow.turned,
+        this.flow.turnedStride,
         rows,
         bias ?? 0,
         0,
@@ -289,11 +253,6 @@ export class Walk {
     this.push(code, [target, source, target, targetStride, sourceStride, targetStride, panels, 0, f(by)]);
   }
 
-  /** Bytes from column to column of turned activations; a little more than a power of two, which caches like. */
-  private get turnedStride(): number {
-    return (padded(this.N) + 16) * 4;
-  }
-
   private push(code: number, fields: Parameters<Records["push"]>[2]): void {
     this.records.push(code, true, fields);
   }
@@ -302,23 +261,12 @@ export class Walk {
     return WasmMatrix.own(matrix, this.host.arena).descriptor;
   }
 
-  private d(name: string): Place {
-    return this.flow.get(name)!; // one for each buffer of the program
+  private value(name: string): Place {
+    return this.values.get(name)!; // the plan names only what its forward has
   }
 
   private at(name: string, column = 0): [number, number] {
-    const { address, stride } = this.d(name);
+    const { address, stride } = this.flow.at(name);
     return [address + column * 4, stride];
   }
-
-  private take(bytes: number, what: string): number {
-    const address = this.host.arena.alloc(bytes, what);
-    this.held.push(address);
-    return address;
-  }
-}
-
-function vectorsOf(op: Op): Float32Array[] {
-  if (op.op === "norm") return [op.weight, op.bias].filter((v) => v !== undefined);
-  return op.op === "matmul" && op.bias ? [op.bias] : [];
 }

@@ -1,5 +1,5 @@
-import { fillSettings } from "./check-settings.js";
-import { defaultOf, dependents, exclusives, type Setting, type SettingName, table } from "./settings.js";
+import { defaultOf, dependents, exclusives, fillSettings } from "./settings.js";
+import { type Setting, type SettingName, table } from "./settings-table.js";
 
 /** The JSON schema (draft 2020-12) of the file that `lmhead train --config` reads. */
 export function settingsSchema(): Record<string, unknown> {

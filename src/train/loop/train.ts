@@ -6,7 +6,6 @@ import { LanguageModel } from "../../model/language-model.js";
 import { placeModel } from "../../model/load.js";
 import { grouped } from "../report/format.js";
 import { Trainer } from "../trainer/trainer.js";
-import { checkFilled, fillSettings } from "./check-settings.js";
 import { type Found, newestCheckpoint, readOptimizer } from "./checkpoints.js";
 import { openData, openTexts, type TrainingData } from "./data.js";
 import { IDS, isReplaced, METRICS, PLAN } from "./layout.js";
@@ -15,7 +14,8 @@ import { optimizerOf } from "./optimizer.js";
 import { metricsSize, Run, type RunEvents, type RunResult } from "./run.js";
 import { diskError, json, readObject, replaceFile, tidyFolder } from "./run-files.js";
 import { scheduleOf, stepsOf } from "./schedule.js";
-import { type FilledSettings, type SettingName, type TrainSettings, table } from "./settings.js";
+import { checkFilled, type FilledSettings, fillSettings, type TrainSettings } from "./settings.js";
+import { type SettingName, table } from "./settings-table.js";
 import { openTrainable } from "./trainable.js";
 
 /** Options of `train`. */

@@ -1,9 +1,9 @@
-import { bodyBuffers } from "../../body/transformer.js";
+import { bodyBuffers, bodyProgram } from "../../body/transformer.js";
 import { checkFields, InputError } from "../../errors.js";
 import type { Matrix } from "../../kernels/device.js";
 import type { Program } from "../../kernels/op.js";
 import { sumOfSquares } from "../../kernels/reference/squares.js";
-import type { Gradients, Tape } from "../../kernels/tape.js";
+import type { DropoutDraw, Gradients, Tape } from "../../kernels/tape.js";
 import type { LanguageModel } from "../../model/language-model.js";
 import { crossEntropy } from "../cross-entropy.js";
 import type { Batch } from "../data/batches.js";
@@ -25,6 +25,18 @@ export interface TrainerOptions {
   readonly zLoss?: number;
   /** "nothing" (default), or "body": embedding and body stay as they are, and the head alone learns. */
   readonly freeze?: "nothing" | "body";
+  /**
+   * Rate in [0, 1) at which steps drop numbers, after the embedding and of each sublayer's output (`bodyProgram`). Neither
+   * `evaluate` nor the model's own answers drop. Default 0.
+   */
+  readonly dropout?: number;
+  /** Of dropout, a whole number in [0, 2^53): what is dropped is a function of it, of the step and of the batch's place in it. Default 0. */
+  readonly seed?: number;
+  /**
+   * Keeps only what enters each layer, and runs the layer again on the way back (gradient checkpointing): the same bits in
+   * less memory, for about one more forward. Default false.
+   */
+  readonly recompute?: boolean;
 }
 
 /** What one step gives. */
@@ -55,6 +67,7 @@ export class Trainer {
 
   private constructor(
     readonly model: LanguageModel,
+    /** A step's; `evaluate` runs the model's own, which drops nothing. */
     private readonly program: Program,
     private readonly options: Required<Omit<TrainerOptions, "optimizer">>,
     private readonly slots: readonly Slot[],
@@ -73,6 +86,7 @@ export class Trainer {
   static async create(model: LanguageModel, options: TrainerOptions = {}): Promise<Trainer> {
     const filled = checkOptions(options);
     const { optimizer = { name: "adamw" } } = options;
+    const program = programOf(model, filled.dropout);
     const parameters = trained(model, filled.freeze);
     const updates = updatesOf(optimizer, parameters);
     const slots: Slot[] = [];
@@ -83,7 +97,7 @@ export class Trainer {
       for (const slot of slots) slot.free();
       throw error;
     }
-    return new Trainer(model, model.runner.program, filled, slots);
+    return new Trainer(model, program, filled, slots);
   }
 
   /** Steps taken. */
@@ -109,7 +123,7 @@ export class Trainer {
     if (predicted === 0) throw new InputError("Trainer.step: the batches predict no token");
     await this.clear();
     let loss = 0;
-    for (const batch of batches) loss += await this.learn(batch, predicted, signal);
+    for (const [i, batch] of batches.entries()) loss += await this.learn(batch, i, predicted, signal);
     const gradientNorm = await this.norm();
     const factor = clipFactor(gradientNorm, this.options.maxNorm);
     const step = this.taken + 1;
@@ -122,7 +136,7 @@ export class Trainer {
 
   /** What the model makes of a batch, without learning from it. @throws InputError, AbortError */
   async evaluate(batch: Batch, signal?: AbortSignal): Promise<Evaluated> {
-    const tape = await this.record(batch, signal);
+    const tape = await this.record(this.model.runner.program, batch, undefined, signal);
     try {
       const { loss } = await crossEntropy(this.model.head, hiddenOf(tape), batch.targets, {
         reduction: "sum",
@@ -168,16 +182,32 @@ export class Trainer {
     for (const gradient of this.into.vectors.values()) gradient.fill(0);
   }
 
-  private record(batch: Batch, signal?: AbortSignal): Promise<Tape> {
-    return this.model.device.record(this.program, { lengths: [...batch.segments], ids: batch.ids, signal });
+  private record(
+    program: Program,
+    batch: Batch,
+    dropout: DropoutDraw | undefined,
+    signal?: AbortSignal,
+  ): Promise<Tape> {
+    return this.model.device.record(program, {
+      lengths: [...batch.segments],
+      ids: batch.ids,
+      dropout,
+      recompute: this.options.recompute,
+      signal,
+    });
   }
 
-  /** Adds a batch's gradients; its part of the mean loss over `predicted` tokens. */
-  private async learn(batch: Batch, predicted: number, signal?: AbortSignal): Promise<number> {
+  /**
+   * Adds a batch's gradients.
+   * @param index its place in the step
+   * @returns its part of the mean loss over `predicted` tokens
+   */
+  private async learn(batch: Batch, index: number, predicted: number, signal?: AbortSignal): Promise<number> {
     const { head } = this.model;
-    const { labelSmoothing, zLoss, freeze } = this.options;
+    const { labelSmoothing, zLoss, freeze, dropout, seed } = this.options;
     const frozen = freeze === "body";
-    const tape = await this.record(batch, signal);
+    const draw = dropout > 0 ? { seed, step: this.taken, batch: index } : undefined;
+    const tape = await this.record(this.program, batch, draw, signal);
     try {
       const weight = this.into.matrices.get(head.weights.matrix);
       const { bias } = head.weights;
@@ -212,8 +242,18 @@ export class Trainer {
 }
 
 function checkOptions(options: TrainerOptions): Required<Omit<TrainerOptions, "optimizer">> {
-  checkFields("Trainer", options, ["optimizer", "maxNorm", "labelSmoothing", "zLoss", "freeze"]);
+  checkFields("Trainer", options, [
+    "optimizer",
+    "maxNorm",
+    "labelSmoothing",
+    "zLoss",
+    "freeze",
+    "dropout",
+    "seed",
+    "recompute",
+  ]);
   const { maxNorm = Infinity, labelSmoothing = 0, zLoss = 0, freeze = "nothing" } = options;
+  const { dropout = 0, seed = 0, recompute = false } = options;
   if (!(maxNorm > 0)) throw new InputError(`Trainer: maxNorm: expected a number above 0, got ${maxNorm}`);
   if (!(labelSmoothing >= 0 && labelSmoothing <= 1))
     throw new InputError(`Trainer: labelSmoothing: expected a number in [0, 1], got ${labelSmoothing}`);
@@ -221,7 +261,18 @@ function checkOptions(options: TrainerOptions): Required<Omit<TrainerOptions, "o
     throw new InputError(`Trainer: zLoss: expected a finite number from 0, got ${zLoss}`);
   if (freeze !== "nothing" && freeze !== "body")
     throw new InputError(`Trainer: freeze: expected nothing or body, got ${JSON.stringify(freeze)}`);
-  return { maxNorm, labelSmoothing, zLoss, freeze };
+  if (!(dropout >= 0 && dropout < 1))
+    throw new InputError(`Trainer: dropout: expected a number from 0 and below 1, got ${dropout}`);
+  if (!(Number.isSafeInteger(seed) && seed >= 0))
+    throw new InputError(`Trainer: seed: expected a whole number from 0 to 2^53 - 1, got ${seed}`);
+  if (typeof recompute !== "boolean")
+    throw new InputError(`Trainer: recompute: expected true or false, got ${JSON.stringify(recompute)}`);
+  return { maxNorm, labelSmoothing, zLoss, freeze, dropout, seed, recompute };
+}
+
+/** What a step runs: the model's own program where it drops nothing. */
+function programOf({ runner }: LanguageModel, dropout: number): Program {
+  return dropout > 0 ? bodyProgram(runner.body, { embed: runner.embedding.op, dropout }) : runner.program;
 }
 
 /** The parameters that learn. */

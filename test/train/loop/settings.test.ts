@@ -1,12 +1,13 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { InputError } from "../../../src/errors.js";
-import { checkFilled, checkSettings, fillSettings } from "../../../src/train/loop/check-settings.js";
+
 import { optimizerOf } from "../../../src/train/loop/optimizer.js";
 import { presets } from "../../../src/train/loop/presets.js";
 import { scheduleOf, stepsOf } from "../../../src/train/loop/schedule.js";
 import { settingsSchema } from "../../../src/train/loop/schema.js";
-import { defaultOf, type SettingName, table } from "../../../src/train/loop/settings.js";
+import { checkFilled, checkSettings, defaultOf, fillSettings } from "../../../src/train/loop/settings.js";
+import { type SettingName, table } from "../../../src/train/loop/settings-table.js";
 import { updatesOf } from "../../../src/train/optimizers/updates.js";
 
 const { schema, samples } = JSON.parse(

@@ -5,10 +5,9 @@ import { openDevice } from "../../../src/kernels/open.js";
 import { LanguageModel } from "../../../src/node.js";
 import { IGNORE } from "../../../src/train/data/batches.js";
 import { Corpus } from "../../../src/train/data/documents.js";
-import { fillSettings } from "../../../src/train/loop/check-settings.js";
 import { corpusTokenizer } from "../../../src/train/loop/corpus-tokenizer.js";
 import { openData, openTexts, type TrainingData } from "../../../src/train/loop/data.js";
-import type { TrainSettings } from "../../../src/train/loop/settings.js";
+import { fillSettings, type TrainSettings } from "../../../src/train/loop/settings.js";
 import { train } from "../../../src/train/loop/train.js";
 import { corpus, documents, folder, freshOut, metricsOf, settings, write } from "./runs.js";
 

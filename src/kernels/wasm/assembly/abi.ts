@@ -68,6 +68,7 @@ export const OP_MUON_APPLY: i32 = 41;
 export const OP_MUON_STEP: i32 = 42;
 export const OP_FILTERED_WEIGHT_GRADIENT: i32 = 43;
 export const OP_FILTERED_INPUT_GRADIENT: i32 = 44;
+export const OP_DROPOUT: i32 = 45;
 
 /** Matrix descriptor: 8 words. */
 export const MAT_FORMAT: usize = 0;

@@ -5,12 +5,13 @@ import {
   OP_NORM_MOMENTS, OP_NORM_VECTORS, OP_NORM_INPUT, OP_ACT_GRADIENT, OP_SCATTER, OP_CLEAR, OP_ATTENTION_GRADIENT, OP_ADAMW, OP_SQUARES,
   OP_SGD, OP_LION, OP_MUON_MOMENTUM, OP_MUON_SQUARES, OP_MUON_SCALE, OP_MUON_GRAM, OP_MUON_APPLY, OP_MUON_STEP,
   OP_MATMUL, OP_NORM, OP_PACK, OP_POSITIONS, OP_QUANT, OP_RESCORE, OP_ROPE, OP_SCALE, OP_SCREEN, OP_SCREEN_BUILD,
-  OP_STORE, OP_TARGETS, RECORD, aborted, pointer, quantBytes, real, scratchOf, share, word,
+  OP_STORE, OP_TARGETS, OP_DROPOUT, RECORD, aborted, pointer, quantBytes, real, scratchOf, share, word,
 } from "./abi";
 import { attentionGradient } from "./attention-gradient";
 import { actGradient, clear, normInput, normMoments, normVectors, scatter } from "./backward";
 import { attendPair, headBytes, storeHead } from "./attention";
 import { filteredInputGradient, filteredWeightGradient } from "./filter";
+import { dropout } from "./dropout";
 import { head, targets } from "./head";
 import { lossFold, lossGradient, lossLogits } from "./loss";
 import { muonApply, muonGram, muonMomentum, muonScale, muonSquares, muonStep } from "./muon";
@@ -116,6 +117,7 @@ function step(op: usize, code: i32, tid: i32, nt: i32, N: i32): void {
   if (code == OP_MUON_GRAM) return muonGram(op, tid, nt);
   if (code == OP_MUON_APPLY) return muonApply(op, tid, nt);
   if (code == OP_MUON_STEP) return muonStep(op, tid, nt);
+  if (code == OP_DROPOUT) return dropout(op, tid, nt);
   for (let n = share(N, tid, nt); n < share(N, tid + 1, nt); n++) {
     const r = <usize>n;
     if (code == OP_NORM)

@@ -146,7 +146,7 @@ export function max4(v: v128): f32 {
 }
 
 @inline
-function mix4(v: v128): v128 {
+export function mix4(v: v128): v128 {
   let x = v128.xor(v, i32x4.shr_u(v, 16));
   x = i32x4.mul(x, i32x4.splat(0x85ebca6b));
   x = v128.xor(x, i32x4.shr_u(x, 13));
