@@ -272,7 +272,7 @@ function parameter(
 async function indicesOf(view: MatrixSource, first: number, rows: number): Promise<Uint32Array> {
   const bytes = await view.read(first, rows);
   // A view needs aligned bytes, and a part of another array may not be.
-  const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
+  const aligned = bytes.byteOffset % 4 === 0 ? bytes : new Uint8Array(bytes);
   return new Uint32Array(aligned.buffer, aligned.byteOffset, rows * view.cols);
 }
 

@@ -181,7 +181,8 @@ class HeaderParser {
       const bytes = count * Typed.BYTES_PER_ELEMENT;
       this.need(bytes);
       // A copy: the file's bytes are not aligned, and the window is dropped.
-      const copy = this.bytes.slice(this.at, this.at + bytes);
+      // Not `slice`: of a Node Buffer that is a view, and `buffer` then the whole file.
+      const copy = new Uint8Array(this.bytes.subarray(this.at, this.at + bytes));
       this.at += bytes;
       return new Typed(copy.buffer, 0, count);
     }

@@ -81,7 +81,7 @@ export function transposed(source: MatrixSource): MatrixSource {
 function transposeBytes(bytes: Uint8Array, rows: number, cols: number, size: number): Uint8Array {
   const Words = size === 4 ? Uint32Array : Uint16Array;
   // A view needs aligned bytes; those of a file in memory rarely are.
-  const aligned = bytes.byteOffset % size === 0 ? bytes : bytes.slice();
+  const aligned = bytes.byteOffset % size === 0 ? bytes : new Uint8Array(bytes);
   const from = new Words(aligned.buffer as ArrayBuffer, aligned.byteOffset, rows * cols);
   const to = new Words(rows * cols);
   for (let r = 0; r < rows; r++) for (let c = 0; c < cols; c++) to[c * rows + r] = from[r * cols + c];
