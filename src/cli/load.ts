@@ -30,7 +30,7 @@ export class ProgressLine {
   show(text: string): void {
     if (!this.stream.isTTY) return;
     // A line that wraps could not be wiped away.
-    const line = truncate(printable(text), (this.stream.columns ?? 80) - 1);
+    const line = truncate(printable(text), (this.stream.columns || 80) - 1);
     if (line === this.shown) return;
     this.stream.write(`\r\u001b[K${line}`);
     this.shown = line;

@@ -5,8 +5,8 @@ import type { Device } from "../../src/kernels/device.js";
 import { openDevice } from "../../src/kernels/open.js";
 import { initialModel } from "../../src/train/initial/initial-model.js";
 import { type InitialFamily, initialFamilies } from "../../src/train/initial/shape.js";
-import { fillSettings } from "../../src/train/loop/check-settings.js";
 import { optimizerOf } from "../../src/train/loop/optimizer.js";
+import { fillSettings } from "../../src/train/loop/settings.js";
 import { Trainer, type TrainerOptions } from "../../src/train/trainer/trainer.js";
 import { batchOf, trainableModel } from "./model.js";
 

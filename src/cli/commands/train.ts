@@ -128,7 +128,7 @@ async function run(corpus: string | undefined, flags: TrainFlags, signal: AbortS
       onNote: (text) => screen.say(printable(text)),
       onProgress: (text) => screen.show(text),
       onStep: (step, steps, { loss, predicted }) =>
-        screen.show(pace.line(step, steps, loss, predicted, process.stderr.columns ?? 80)),
+        screen.show(pace.line(step, steps, loss, predicted, process.stderr.columns || 80)),
       onValidation: (step, loss, bitsPerByte) =>
         screen.say(`step ${step}: validation loss ${fixed(loss, 4)}, ${fixed(bitsPerByte, 4)} bits per byte`),
       onSample: (step, prompt, text) => screen.say(`step ${step} writes: ${sample(prompt, text)}`),

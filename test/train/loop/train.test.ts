@@ -183,11 +183,11 @@ describe("a run that is stopped", () => {
 
   test("with each optimizer and family goes on exactly", async () => {
     const kinds = [
-      { optimizer: "muon", family: "gemma2" },
+      { optimizer: "muon", family: "gemma2", dropout: 0.2 },
       { optimizer: "lion", family: "gpt2", learningRate: 0.001 },
       { optimizer: "sgd", family: "phi", tied: false },
       { optimizer: "adamw", family: "gpt_neox" },
-      { family: "qwen2", documents: "joined" },
+      { family: "qwen2", documents: "joined", dropout: 0.1, recompute: true },
     ] as const;
     for (const kind of kinds) {
       const given = { ...settings, heads: 1, ...kind, steps: 4, warmupSteps: 1 };
