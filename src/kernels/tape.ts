@@ -71,7 +71,9 @@ export interface Tape {
 export function checkRecord(program: Program, call: RecordCall): void {
   checkFields("record", call, ["lengths", "ids", "vectors", "dropout", "recompute", "signal"]);
   const { drops } = checkProgram(program);
-  const { dropout, recompute = false } = call;
+  const { dropout, recompute = false, lengths } = call;
+  if (!Array.isArray(lengths) || lengths.every((rows) => rows === 0))
+    throw new InputError("record: lengths: expected the rows of each sequence, at least one row, got none");
   if (typeof recompute !== "boolean")
     throw new InputError(`record: recompute: expected true or false, got ${JSON.stringify(recompute)}`);
   if (recompute) blocksOf(program);

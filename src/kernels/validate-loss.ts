@@ -1,6 +1,6 @@
 import { checkFields, InputError } from "../errors.js";
 import type { HeadQuery, HeadWeights, Matrix } from "./device.js";
-import type { LossGradients, LossQuery } from "./loss.js";
+import type { LossAnswer, LossGradients, LossQuery } from "./loss.js";
 import { checkAsk, checkFinite } from "./validate.js";
 
 const NOTHING: HeadQuery = { topK: 0, rank: false, logSumExp: false, entropy: false, logits: false };
@@ -194,4 +194,22 @@ export function infinite(row: number, id: number): InputError {
   return new InputError(
     `loss: row ${row}: its loss is infinite, for id ${id} has a share in it and the logit -Infinity; leave the id out of the targets, and of label smoothing by class weight 0 (or take no label smoothing)`,
   );
+}
+
+/**
+ * Refuses rows [first, first + rows) in whose loss a logit of -Infinity has a share although no bias masks it: products
+ * of finite numbers may leave float32's range.
+ */
+export function refuseInfinite(
+  { ids, perRow, coefficients, uniform }: LossQuery,
+  { targetLogits, weightedLogits }: LossAnswer,
+  first: number,
+  rows: number,
+): void {
+  for (let i = first * perRow; i < (first + rows) * perRow; i++)
+    if (coefficients[i] !== 0 && targetLogits[i] === -Infinity)
+      throw infinite(Math.floor(i / perRow), ids[i]);
+  for (let n = first; uniform && weightedLogits && n < first + rows; n++)
+    if (uniform[n] !== 0 && weightedLogits[n] === -Infinity)
+      throw new InputError(`loss: row ${n}: a logit is below float32's range, so its loss is infinite`);
 }

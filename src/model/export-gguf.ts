@@ -218,8 +218,13 @@ function ropeMetadata(
     "rope.dimension_count": u32(2 * frequencies.length),
     "rope.freq_base": f32(theta),
   };
-  if (factors.some((factor) => factor !== factors[0])) list.vector("rope_freqs.weight", factors);
-  else if (factors[0] !== 1) {
+  if (factors.some((factor) => factor !== factors[0])) {
+    if (family !== "llama")
+      throw new InputError(
+        `${config.what}: rotary frequencies are stretched each by its own factor, which llama.cpp knows of llama alone: keep the Hugging Face folder`,
+      );
+    list.vector("rope_freqs.weight", factors);
+  } else if (factors[0] !== 1) {
     entries["rope.scaling.type"] = { type: "string", value: "linear" };
     entries["rope.scaling.factor"] = f32(factors[0]);
   }

@@ -536,6 +536,22 @@ describe("refusals", () => {
       { config: { use_sliding_window: true, sliding_window: 4, max_window_layers: 0 } },
       /layer 0: the attention's window is 4/,
     ],
+    [
+      "rotary factors of a family that llama.cpp has none for",
+      "qwen2",
+      {
+        config: {
+          rope_scaling: {
+            rope_type: "llama3",
+            factor: 8,
+            low_freq_factor: 1,
+            high_freq_factor: 4,
+            original_max_position_embeddings: 8,
+          },
+        },
+      },
+      /stretched each by its own factor/,
+    ],
     ["an end token beyond the rows", "qwen2", { config: { eos_token_id: 9999 } }, /the eos id is 9999/],
     ["four end tokens", "qwen2", { config: { eos_token_id: [1, 2, 3, 4] } }, /4 end tokens .* at most 3/],
     [

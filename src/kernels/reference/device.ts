@@ -70,11 +70,15 @@ export class ReferenceDevice implements Device {
   }
 
   run(program: Program, call: RunCall): Promise<Float32Array[]> {
-    return this.enqueue(call.signal, (breather) => runProgram(program, call, breather, this.ledger));
+    return withArrays({ vectors: call.vectors?.data }, () =>
+      this.enqueue(call.signal, (breather) => runProgram(program, call, breather, this.ledger)),
+    );
   }
 
   ask(head: HeadWeights, hidden: Float32Array, query: HeadQuery, signal?: AbortSignal): Promise<HeadAnswer> {
-    return this.enqueue(signal, (breather) => ask(head, plain(head.matrix), hidden, query, breather));
+    return withArrays({ hidden }, () =>
+      this.enqueue(signal, (breather) => ask(head, plain(head.matrix), hidden, query, breather)),
+    );
   }
 
   loss(head: HeadWeights, hidden: Float32Array, query: LossQuery, signal?: AbortSignal): Promise<LossAnswer> {
@@ -88,8 +92,9 @@ export class ReferenceDevice implements Device {
       cache: (plan) => this.cache(plan),
       run: (plan, run, draw) =>
         this.enqueue(run.signal, (breather) => runProgram(plan, run, breather, this.ledger, draw)),
+      enqueue: (signal, task) => this.enqueue(signal, task),
     };
-    return ReferenceTape.record(host, program, call);
+    return withArrays({ vectors: call.vectors?.data }, () => ReferenceTape.record(host, program, call));
   }
 
   update(updates: readonly MatrixUpdate[]): Promise<void> {

@@ -1,3 +1,4 @@
+import { withArrays } from "../arrays.js";
 import type { KvCache, RunCall } from "../device.js";
 import type { AttentionOp, Program } from "../op.js";
 import {
@@ -11,6 +12,7 @@ import {
 import { type BackwardStep, type TrainingPlan, trainingPlan } from "../training.js";
 import { actBackward, gateBackward } from "./act.js";
 import { attentionBackward } from "./attention.js";
+import type { Breather } from "./breather.js";
 import { dropoutBackward, dropoutKey } from "./dropout.js";
 import { embedBackward } from "./embed.js";
 import { matmulBackward } from "./matmul.js";
@@ -24,6 +26,8 @@ export interface TapeHost {
   cache(program: Program): KvCache;
   /** `Device.run`, with the masks of its `dropout` ops. */
   run(program: Program, call: RunCall, draw: DropoutDraw | undefined): Promise<Float32Array[]>;
+  /** Runs a task after all earlier ones. */
+  enqueue<T>(signal: AbortSignal | undefined, task: (breather: Breather) => Promise<T>): Promise<T>;
 }
 
 /** The reference's tape: the forward's buffers as arrays, and the way back op by op. */
@@ -31,6 +35,7 @@ export class ReferenceTape implements Tape {
   private freed = false;
 
   private constructor(
+    private readonly host: TapeHost,
     private readonly plan: TrainingPlan,
     private readonly program: Program,
     private readonly call: RecordCall,
@@ -55,6 +60,7 @@ export class ReferenceTape implements Tape {
         call.lengths.flatMap((rows) => Array.from({ length: rows }, (_, i) => i)),
       );
       return new ReferenceTape(
+        host,
         plan,
         program,
         { ...call, ids: ids?.slice(), lengths: [...call.lengths], dropout: dropout && { ...dropout } },
@@ -75,9 +81,20 @@ export class ReferenceTape implements Tape {
     return this.value(this.plan.final[buffer]).slice();
   }
 
-  async backward(
+  backward(
     from: { readonly buffer: string; readonly gradient: Float32Array },
     into: Gradients,
+    signal?: AbortSignal,
+  ): Promise<Float32Array | undefined> {
+    return withArrays({ gradient: from.gradient }, () =>
+      this.host.enqueue(signal, (breather) => this.walk(from, into, breather)),
+    );
+  }
+
+  private async walk(
+    from: { readonly buffer: string; readonly gradient: Float32Array },
+    into: Gradients,
+    breather: Breather,
   ): Promise<Float32Array | undefined> {
     this.check();
     const N = this.positions.length;
@@ -86,7 +103,10 @@ export class ReferenceTape implements Tape {
     for (const [name, width] of Object.entries(this.program.buffers))
       flow.set(name, new Float32Array(N * width));
     flow.get(from.buffer)?.set(from.gradient);
-    for (const step of this.plan.backward) this.step(step, flow, into);
+    for (const step of this.plan.backward) {
+      this.step(step, flow, into);
+      await breather.pause();
+    }
     return this.call.vectors && flow.get(this.call.vectors.into);
   }
 

@@ -44,6 +44,8 @@ export class WasmDevice implements Device {
   private readonly arrays: DeviceArrays;
   private queue: Promise<unknown> = Promise.resolve();
   private readonly vectors = new WeakMap<Float32Array, number>();
+  /** Gives back what a vector takes here when nobody holds it any more: models come and go on one device. */
+  private readonly collected = new FinalizationRegistry<number>((address) => this.arena.release(address));
   private scratchBytes = 0;
 
   private constructor(pool: Pool, description: string) {
@@ -115,15 +117,17 @@ export class WasmDevice implements Device {
   }
 
   run(program: Program, call: RunCall): Promise<Float32Array[]> {
-    return this.enqueue(() => this.runNow(program, call));
+    const views = { vectors: call.vectors?.data };
+    return withArrays(views, () => this.enqueue(() => this.runNow(program, call)));
   }
 
   ask(head: HeadWeights, hidden: Float32Array, query: HeadQuery, signal?: AbortSignal): Promise<HeadAnswer> {
-    return this.enqueue(async () => {
+    const task = async () => {
       const { N, D } = checkAsk(head, hidden, query);
       (head.matrix as WasmMatrix).check();
       return this.heads.ask(head, hidden, N, D, query, signal);
-    });
+    };
+    return withArrays({ hidden }, () => this.enqueue(task));
   }
 
   loss(head: HeadWeights, hidden: Float32Array, query: LossQuery, signal?: AbortSignal): Promise<LossAnswer> {
@@ -137,7 +141,8 @@ export class WasmDevice implements Device {
   }
 
   record(program: Program, call: RecordCall): Promise<Tape> {
-    return this.enqueue(() => WasmTape.record(this.host, program, call));
+    const views = { vectors: call.vectors?.data };
+    return withArrays(views, () => this.enqueue(() => WasmTape.record(this.host, program, call)));
   }
 
   update(updates: readonly MatrixUpdate[]): Promise<void> {
@@ -185,6 +190,7 @@ export class WasmDevice implements Device {
       view.fill(0);
       view.set(data);
       this.vectors.set(data, address);
+      this.collected.register(data, address);
     }
     return address;
   }

@@ -47,8 +47,8 @@ export class Flow {
     this.positions = this.alloc(N * 4, "positions");
     this.ids = this.alloc(N * 4, "ids");
     this.sequences = this.alloc(this.call.lengths.length * 8, "sequences");
-    // Three numbers for each key that a row sees.
-    this.host.scratch(128 + 12 * (Math.max(...this.call.lengths) + 64));
+    // For each key that a row sees, three numbers of each of the four rows that go together.
+    this.host.scratch(128 + 48 * (Math.max(...this.call.lengths) + 64));
   }
 
   /** Gradients are zero but for one; tables are the call's. */

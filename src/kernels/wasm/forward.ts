@@ -69,6 +69,8 @@ export class Forward {
 
   free(): void {
     if (this.space.address) this.host.arena.release(this.space.address);
+    this.space.address = 0;
+    this.space.bytes = 0;
     this.entering.length = 0;
     this.left.clear();
   }

@@ -1,7 +1,7 @@
 import { InputError } from "../../errors.js";
 import type { HeadWeights } from "../device.js";
 import type { LossAnswer, LossQuery } from "../loss.js";
-import { infinite } from "../validate-loss.js";
+import { infinite, refuseInfinite } from "../validate-loss.js";
 import { CTL_COUNT, CTL_OPS, CTL_ROWS, OPCODE, quantBytes } from "./abi.js";
 import type { Arena } from "./arena.js";
 import { padded } from "./body.js";
@@ -146,6 +146,7 @@ export class LossRunner {
       for (let j = n * perRow; j < (n + 1) * perRow; j++) all += query.coefficients[j];
       numbers.set([max, 1 / s, all, query.uniform?.[n] ?? 0], r * NUMBERS);
     }
+    refuseInfinite(query, answer, first, rows);
     if (!(gradients.hidden || gradients.weight || gradients.bias || teacher)) return 0;
     await this.backward(chunk, rows, signal);
     if (teacher) {

@@ -1,4 +1,5 @@
 import { InputError } from "../../errors.js";
+import { withArrays } from "../arrays.js";
 import { type Block, blocksOf, wholeProgram } from "../blocks.js";
 import type { Program } from "../op.js";
 import { checkBackward, checkRecord, type Gradients, type RecordCall, type Tape } from "../tape.js";
@@ -9,6 +10,8 @@ import { type TapeHost, Walk } from "./walk.js";
 /** The WebAssembly device's tape: the forward's buffers stay in memory until `free`, or those of one block at a time. */
 export class WasmTape implements Tape {
   private freed = false;
+  /** Calls of `backward` that read the forward's memory now. */
+  private walking = 0;
 
   private constructor(
     private readonly host: TapeHost,
@@ -61,11 +64,12 @@ export class WasmTape implements Tape {
     into: Gradients,
     signal?: AbortSignal,
   ): Promise<Float32Array | undefined> {
-    return this.host.enqueue(async () => {
+    const task = async () => {
       this.check();
       const rows = this.call.lengths.reduce((sum, length) => sum + length, 0);
       checkBackward(this.program, rows, from, into);
       const walk = new Walk(this.host, this.program, this.call, rows, into);
+      this.walking++;
       try {
         walk.begin(from);
         for (const [index, { plan }] of [...this.blocks.entries()].reverse()) {
@@ -75,14 +79,21 @@ export class WasmTape implements Tape {
         return walk.end();
       } finally {
         walk.release();
+        this.walking--;
+        this.settle();
       }
-    });
+    };
+    return withArrays({ gradient: from.gradient }, () => this.host.enqueue(task));
   }
 
   free(): void {
-    if (this.freed) return;
     this.freed = true;
-    this.forward.free();
+    this.settle();
+  }
+
+  /** Lets go of the memory when nobody may read it any more. */
+  private settle(): void {
+    if (this.freed && this.walking === 0) this.forward.free();
   }
 
   private check(): void {
@@ -94,8 +105,7 @@ export class WasmTape implements Tape {
 function check(host: TapeHost, program: Program, { lengths, ids, vectors }: RecordCall): void {
   const segments = lengths.map((rows) => ({ cache: host.cache(program), rows }));
   try {
-    const { N } = checkRun(program, { segments, ids, vectors, outputs: [] });
-    if (N === 0) throw new InputError("record: expected at least one row, got none");
+    checkRun(program, { segments, ids, vectors, outputs: [] });
   } finally {
     for (const { cache } of segments) cache.free();
   }

@@ -185,7 +185,7 @@ export async function ggufFile(
   let at = 0;
   for await (const part of ggufChunks(layout, read)) {
     // A part too many would leave the array before its tensor is found to be too long.
-    out.set(part.subarray(0, out.length - at), at);
+    if (at < out.length) out.set(part.subarray(0, out.length - at), at);
     at += part.length;
   }
   return out;

@@ -2,7 +2,14 @@ import { checkFields, InputError } from "../../errors.js";
 import type { Matrix } from "../../kernels/device.js";
 import type { MatrixUpdate } from "../../kernels/optimize.js";
 import { checkNonNegative, must } from "./hyper.js";
-import { checkFinite, checkTensors, type Parameter, sizeOf, type Tensors } from "./parameter.js";
+import {
+  checkFinite,
+  checkMoments,
+  checkTensors,
+  type Parameter,
+  sizeOf,
+  type Tensors,
+} from "./parameter.js";
 
 export type OptimizerName = "adamw" | "sgd" | "lion" | "muon";
 
@@ -159,10 +166,7 @@ export abstract class Optimizer {
       for (const i of update.states.keys()) lengths.set(stateName(parameter, update, i), sizeOf(parameter));
     checkTensors(what, state.tensors, lengths);
     for (const { parameter, update } of this.slots) {
-      if (!update.states.includes("v")) continue;
-      const name = `${parameter.name}.v`;
-      const least = state.tensors.get(name)!.find((x) => x < 0);
-      must(least === undefined, what, `"${name}"`, "second moments from 0", least);
+      if (update.states.includes("v")) checkMoments(what, parameter.name, state.tensors);
     }
     for (const { parameter, update, states } of this.slots)
       for (const [i, array] of states.entries())

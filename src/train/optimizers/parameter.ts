@@ -107,3 +107,11 @@ export function checkMatrices(
 function typeName(value: unknown): string {
   return Object(value) === value ? ((value as object).constructor?.name ?? "object") : String(value);
 }
+
+/** Holds a parameter's state `v`, an average of squares, to its range. @throws InputError */
+export function checkMoments(what: string, parameter: string, tensors: Tensors): void {
+  const name = `${parameter}.v`;
+  const least = tensors.get(name)?.find((x) => x < 0);
+  if (least !== undefined)
+    throw new InputError(`${what}: "${name}": expected second moments from 0, got ${least}`);
+}

@@ -3,7 +3,7 @@ import type { Device, Matrix } from "../../kernels/device.js";
 import type { MatrixUpdate } from "../../kernels/optimize.js";
 import { arraySource } from "../../model/formats/sources.js";
 import type { Update } from "../optimizers/optimizer.js";
-import { sizeOf } from "../optimizers/parameter.js";
+import { checkMoments, sizeOf } from "../optimizers/parameter.js";
 import type { ModelParameter } from "./parameters.js";
 
 /** A part of an optimizer's state; `read` gives its numbers as they are at that moment. */
@@ -92,6 +92,12 @@ export class Slot {
       ? [vector.value, ...vector.states].map((array) => async () => array.slice())
       : matrix!.states.map((state) => () => numbersOf(state));
     return this.stateNames.map((name, i) => ({ name, length, read: reads[i] }));
+  }
+
+  /** @throws InputError for averages of squares below 0 */
+  checkMoments(tensors: ReadonlyMap<string, Float32Array>): void {
+    if (this.update.states.includes("v"))
+      checkMoments("Trainer.restore: state", this.parameter.name, tensors);
   }
 
   /** @param tensors that `checkTensors` has found to be `stateNames`' */

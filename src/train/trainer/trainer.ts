@@ -64,6 +64,7 @@ export interface Evaluated {
 export class Trainer {
   private readonly into: Gradients;
   private taken = 0;
+  private queue: Promise<unknown> = Promise.resolve();
 
   private constructor(
     readonly model: LanguageModel,
@@ -121,6 +122,15 @@ export class Trainer {
   async step(batches: readonly Batch[], learningRate: number, signal?: AbortSignal): Promise<TrainStep> {
     const predicted = batches.reduce((sum, batch) => sum + batch.predicted, 0);
     if (predicted === 0) throw new InputError("Trainer.step: the batches predict no token");
+    return this.alone(() => this.stepNow(batches, predicted, learningRate, signal));
+  }
+
+  private async stepNow(
+    batches: readonly Batch[],
+    predicted: number,
+    learningRate: number,
+    signal?: AbortSignal,
+  ): Promise<TrainStep> {
     await this.clear();
     let loss = 0;
     for (const [i, batch] of batches.entries()) loss += await this.learn(batch, i, predicted, signal);
@@ -167,9 +177,19 @@ export class Trainer {
       ),
     );
     checkTensors("Trainer.restore: state", tensors, lengths);
-    for (const slot of this.slots) await slot.restore(this.model.device, tensors);
-    await this.model.device.changed([...this.into.vectors.keys()]);
-    this.taken = steps;
+    for (const slot of this.slots) slot.checkMoments(tensors);
+    await this.alone(async () => {
+      for (const slot of this.slots) await slot.restore(this.model.device, tensors);
+      await this.model.device.changed([...this.into.vectors.keys()]);
+      this.taken = steps;
+    });
+  }
+
+  /** Runs a task after the steps that are under way: two at once would add to the same gradients. */
+  private alone<T>(task: () => Promise<T>): Promise<T> {
+    const result = this.queue.then(task);
+    this.queue = result.catch(() => undefined);
+    return result;
   }
 
   /** Gives the memory of gradients and state back; the model stays. */

@@ -284,6 +284,16 @@ describe("a file", () => {
     expect(asked).toEqual(["a", "b"]);
     expect(Uint8Array.of(...layout.header, ...rest)).toEqual(await ggufFile(layout, read));
   });
+
+  test.each([[[40]], [[32, 8]], [[20, 20, 20]]])(
+    "parts of %j bytes for a tensor of 32 are too long",
+    async (parts) => {
+      const made = ggufFile(ggufLayout({}, [tensor("a", "f32", 8)]), () =>
+        parts.map((n) => new Uint8Array(n)),
+      );
+      await expect(made).rejects.toThrow(InputError);
+    },
+  );
 });
 
 describe("refusals", () => {
