@@ -52,8 +52,9 @@ export { type OptimizerOptions, updatesOf } from "./train/optimizers/updates.js"
 export { checkSchedule, learningRate, type Schedule } from "./train/schedules.js";
 export type { Targets } from "./train/targets.js";
 export { type TrainBpeOptions, type TrainedBpe, trainBpe } from "./train/tokenizer/train-bpe.js";
+export type { TrainerOptions } from "./train/trainer/options.js";
 export type { ModelParameter } from "./train/trainer/parameters.js";
-export { type Evaluated, Trainer, type TrainerOptions, type TrainStep } from "./train/trainer/trainer.js";
+export { type Evaluated, Trainer, type TrainStep } from "./train/trainer/trainer.js";
 export { Embedding } from "./vocab/embedding.js";
 export { findTying, type NamedMatrix, type Tying } from "./vocab/tying.js";
 export { VocabMatrix, type VocabMatrixOptions } from "./vocab/vocab-matrix.js";

@@ -7,7 +7,8 @@ import { initialModel } from "../../src/train/initial/initial-model.js";
 import { type InitialFamily, initialFamilies } from "../../src/train/initial/shape.js";
 import { optimizerOf } from "../../src/train/loop/optimizer.js";
 import { fillSettings } from "../../src/train/loop/settings.js";
-import { Trainer, type TrainerOptions } from "../../src/train/trainer/trainer.js";
+import type { TrainerOptions } from "../../src/train/trainer/options.js";
+import { Trainer } from "../../src/train/trainer/trainer.js";
 import { batchOf, trainableModel } from "./model.js";
 
 function fresh(device: Device, family: InitialFamily, layers = 3) {

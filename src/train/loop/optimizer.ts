@@ -1,4 +1,4 @@
-import type { TrainerOptions } from "../trainer/trainer.js";
+import type { TrainerOptions } from "../trainer/options.js";
 import type { FilledSettings } from "./settings.js";
 
 /** A trainer's options, by the settings. */
