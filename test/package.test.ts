@@ -17,9 +17,16 @@ describe("the packed tarball", () => {
 
   afterAll(() => tarball?.remove());
 
-  it("holds the built library, the licence and the papers, and nothing else", () => {
+  it("holds the built library, the embedded model, the licence and the papers, and nothing else", () => {
     const outside = tarball.files.filter((path) => !path.startsWith("dist/"));
-    expect(outside.sort()).toEqual(["CHANGELOG.md", "LICENSE", "README.md", "package.json"]);
+    const model = ["README.md", "generation_config.json", "tiny-gpt.gguf"];
+    expect(outside.sort()).toEqual([
+      "CHANGELOG.md",
+      "LICENSE",
+      "README.md",
+      ...model.map((name) => `models/tiny-gpt/${name}`),
+      "package.json",
+    ]);
     expect(tarball.files).toContain("dist/node.js");
     expect(tarball.files).toContain("dist/node.d.ts");
     expect(tarball.files).toContain("dist/index.js");
@@ -27,6 +34,22 @@ describe("the packed tarball", () => {
     expect(tarball.files.filter((path) => /\.test\.|\.ts$/.test(path) && !path.endsWith(".d.ts"))).toEqual(
       [],
     );
+  });
+
+  it("answers with the embedded model where no other is named", async () => {
+    const program = `
+      import { LanguageModel } from "lmhead";
+      const model = await LanguageModel.load();
+      const [{ token }] = await (await model.next("The cat sat on the")).top(1);
+      console.log(token.startsWith(" "));
+      await model.close();
+    `;
+    const { stdout, stderr } = await run(process.execPath, ["--input-type=module", "-e", program], {
+      cwd: tarball.project,
+      env: tarball.env,
+    });
+    expect(stderr).toBe("");
+    expect(stdout).toBe("true\n");
   });
 
   it("is imported as an ES module, asks a head and leaves, with an empty stderr", async () => {
