@@ -30,6 +30,6 @@ const unshared = await compile(false);
 rmSync(folder, { recursive: true });
 writeFileSync(
   "src/kernels/wasm/binary.gen.ts",
-  `// Made by scripts/build-wasm.mjs from assembly/.\nexport const SHARED_WASM =\n  "${shared}";\nexport const UNSHARED_WASM =\n  "${unshared}";\n`,
+  `// Made by scripts/build-wasm.mjs from assembly/.\nexport const SHARED_WASM: string =\n  "${shared}";\nexport const UNSHARED_WASM: string =\n  "${unshared}";\n`,
 );
 console.log(`kernels: ${(shared.length * 0.75) | 0} bytes`);

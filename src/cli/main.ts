@@ -23,7 +23,8 @@ export function buildProgram(signal: AbortSignal): Command {
       "after",
       `
 Example:
-  lmhead next "The cat sat on the" --model SmolLM2-135M-Instruct.Q4_1.gguf`,
+  lmhead next "The cat sat on the"
+  lmhead generate "Once upon a time" --model SmolLM2-135M-Instruct.Q4_1.gguf`,
     )
     .addHelpText("afterAll", `\n${exitHelp}`);
   const commands = [nextCommand, generateCommand, scoreCommand, tokenizeCommand, infoCommand, trainCommand];

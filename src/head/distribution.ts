@@ -26,8 +26,9 @@ export interface TokenDistribution {
   /**
    * The k likeliest, most likely first; equal logits: the lower id first. A processed distribution leaves out what the
    * filters removed, and so may give fewer.
+   * @param k default 10
    */
-  top(k: number): Promise<RankedToken[]>;
+  top(k?: number): Promise<RankedToken[]>;
   prob(token: number | string): Promise<number>;
   /** Nats; -Infinity for a token that cannot come. */
   logProb(token: number | string): Promise<number>;
@@ -70,7 +71,7 @@ export class Distribution implements TokenDistribution {
     this.context = context;
   }
 
-  async top(k: number): Promise<RankedToken[]> {
+  async top(k = 10): Promise<RankedToken[]> {
     const { topK, logSumExp } = await this.head.ask(this.hidden, { topK: k, logSumExp: true });
     return Array.from(topK[0].ids, (id, i) => {
       const logit = topK[0].logits[i];

@@ -73,7 +73,7 @@ export class LanguageModel {
    * @throws InputError for anything wrong with the files or options, or a model that does not fit
    */
   static async load(files?: ModelFiles, options: LoadOptions = {}): Promise<LanguageModel> {
-    return new LanguageModel(await loadModel(files ?? (await embeddedFiles()), options));
+    return new LanguageModel(await loadModel(files === undefined ? await embeddedFiles() : files, options));
   }
 
   /** Context length. */

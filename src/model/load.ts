@@ -34,6 +34,7 @@ export interface ModelParts extends Pick<OpenModel, "name" | "generation" | "tok
 
 /** Loads a model's weights onto a device. @throws InputError, AbortError */
 export async function loadModel(files: ModelFiles, options: LoadOptions): Promise<ModelParts> {
+  checkFiles(files);
   checkOptions(options);
   const start = performance.now();
   throwIfAborted(options.signal);
@@ -98,6 +99,16 @@ export async function placeModel(
   } finally {
     await model.checkpoint.close();
   }
+}
+
+/** What calls from JavaScript may get wrong; a browser has no paths. */
+function checkFiles(files: ModelFiles): void {
+  const given = Object(files) as Record<string, unknown>;
+  if (typeof given.open === "function" || typeof given.read === "function") return;
+  const what = typeof files === "string" ? `the path ${JSON.stringify(files)}` : String(files);
+  throw new InputError(
+    `load: expected a model's files, got ${what}: give a path (in Node), blobFiles or memoryFiles of a folder, or blobSource or bytesSource of a .gguf file`,
+  );
 }
 
 function checkOptions(options: LoadOptions): void {

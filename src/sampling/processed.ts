@@ -50,7 +50,7 @@ export class ProcessedDistribution implements TokenDistribution {
     return new ProcessedDistribution(raw, logits);
   }
 
-  async top(k: number): Promise<RankedToken[]> {
+  async top(k = 10): Promise<RankedToken[]> {
     const V = this.row.length;
     if (!(Number.isInteger(k) && k >= 1 && k <= V))
       throw new InputError(`top: expected a whole number from 1 to ${V} (the vocabulary), got ${k}`);

@@ -65,3 +65,13 @@ describe("the embedded model", () => {
     await expect(embeddedFiles()).rejects.toThrow(/the embedded model: .*status 404/);
   });
 });
+
+test.each([
+  ["a path in a browser", "/nope"],
+  ["a number", 5],
+  ["null", null],
+  ["nothing of a model", {}],
+])("load of %s says what to give", async (_, files) => {
+  await expect(BrowserModel.load(files as never)).rejects.toThrow(InputError);
+  await expect(BrowserModel.load(files as never)).rejects.toThrow(/expected a model's files.*blobFiles/);
+});

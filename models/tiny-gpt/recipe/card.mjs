@@ -108,6 +108,8 @@ It writes no \`<unk>\`: WikiText-2 has that text where a rare word was, the mode
 | Multi30k, English | captions of Flickr30k pictures (Elliott et al. 2016) | research use; the pictures are Flickr's users' |
 | tiny shakespeare | parts of Shakespeare's plays (Karpathy 2015) | public domain |
 
+The weights come under lmhead's MIT licence; whoever takes text out of them should know what is above.
+
 The validation text: WikiText-2's own, Multi30k's own without captions that are in training, and the last twentieth of Shakespeare.
 
 ## How to make it again

@@ -29,7 +29,7 @@ interface Flags extends ModelFlags, JsonFlag, SamplingFlags, SeedFlag {
   readonly alternatives?: number;
 }
 
-const example = 'lmhead generate "Once upon a time" --model model.gguf';
+const example = 'lmhead generate "Once upon a time"';
 
 /** `lmhead generate`: text that goes on, piece by piece. */
 export function generateCommand(signal: AbortSignal): Command {
@@ -63,7 +63,7 @@ export function generateCommand(signal: AbortSignal): Command {
       `
 Examples:
   ${example}
-  lmhead generate "Once upon a time" --model model.gguf --temperature 0.8 --top-p 0.95 --seed 1
+  lmhead generate "Once upon a time" --temperature 0.8 --top-p 0.95 --seed 1
 
 What no flag says comes from the model's generation_config.json, when it has one; without flags and file a token is
 drawn by the model's own probabilities. --temperature and the other filters, or --seed, ask for a random choice.

@@ -9,7 +9,7 @@ export function infoCommand(signal: AbortSignal): Command {
   const command = new Command("info").description("describe a model: shapes, parameters, tying, formats");
   return addModelOptions(command)
     .addOption(jsonOption())
-    .addHelpText("after", "\nExample:\n  lmhead info --model SmolLM2-135M-Instruct.Q4_1.gguf")
+    .addHelpText("after", "\nExample:\n  lmhead info --model model.gguf")
     .action((flags: ModelFlags & JsonFlag) =>
       withModel(flags, signal, async ({ model }) => {
         const info = model.info();

@@ -47,7 +47,7 @@ export interface OfRow {
   readonly rank: number | null;
 }
 
-const example = 'lmhead next "The cat sat on the" --model model.gguf';
+const example = 'lmhead next "The cat sat on the"';
 
 /** `lmhead next`: what comes next, and how sure the model is. */
 export function nextCommand(signal: AbortSignal): Command {
@@ -75,8 +75,8 @@ export function nextCommand(signal: AbortSignal): Command {
       `
 Examples:
   ${example}
-  lmhead next "The cat sat on the" --model model.gguf --of " mat" --of " dog" --json
-  lmhead next "The cat sat on the" --model model.gguf --explain
+  lmhead next "The cat sat on the" --of " mat" --of " dog" --json
+  lmhead next "The cat sat on the" --explain
 
 Probabilities are the model's own (raw); sampling options add what they make of them (processed).
 JSON: { "promptIds", "logSumExp", "entropy" (nats), "top": [{ "id", "token", "logit", "logProb", "prob" }],

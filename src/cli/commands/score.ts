@@ -19,7 +19,7 @@ interface Flags extends ModelFlags, JsonFlag {
   readonly file?: string;
 }
 
-const example = 'lmhead score "The cat sat on the mat." --model model.gguf';
+const example = 'lmhead score "The cat sat on the mat."';
 
 /** `lmhead score`: how surprised the model is by each token of a text. */
 export function scoreCommand(signal: AbortSignal): Command {
@@ -35,7 +35,7 @@ export function scoreCommand(signal: AbortSignal): Command {
       `
 Examples:
   ${example}
-  lmhead score --file chapter.txt --model model.gguf --json
+  lmhead score --file chapter.txt --json
 
 A text longer than the context is scored by windows; each token is predicted once.
 JSON: { "tokens": [{ "id", "text", "logProb" (null for the first), "rank" }], "sum", "count", "perplexity",

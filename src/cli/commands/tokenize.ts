@@ -8,7 +8,7 @@ interface Flags extends ModelFlags, JsonFlag {
   readonly decode?: number[];
 }
 
-const example = 'lmhead tokenize "The cat sat on the" --model model.gguf';
+const example = 'lmhead tokenize "The cat sat on the"';
 
 /** `lmhead tokenize`: text to ids and back. Only the tokenizer is loaded. */
 export function tokenizeCommand(signal: AbortSignal): Command {
@@ -23,7 +23,7 @@ export function tokenizeCommand(signal: AbortSignal): Command {
       `
 Examples:
   ${example}
-  lmhead tokenize --decode "504 2644" --model model.gguf
+  lmhead tokenize --decode "458 2263"
 
 JSON: { "ids", "tokens" }; with --decode also "text". What the tokenizer adds to a prompt (BOS) is shown.`,
     )

@@ -103,6 +103,8 @@ export async function openPath(path: string): Promise<OpenedPath> {
   });
   if (names.includes("config.json")) return { kind: "folder", files: folderFiles(path) };
   const gguf = names.filter((name) => name.endsWith(".gguf"));
-  const hint = gguf.length > 0 ? `; did you mean ${join(path, gguf[0])}?` : "";
+  // A run's folder (`lmhead train --out`) holds its best model.
+  const meant = names.includes("train.json") ? "best" : gguf[0];
+  const hint = meant === undefined ? "" : `; did you mean ${join(path, meant)}?`;
   throw new InputError(`${path}: the folder has no config.json, so it is no Hugging Face model${hint}`);
 }

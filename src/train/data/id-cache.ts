@@ -6,7 +6,8 @@ import { Breather } from "../../kernels/reference/breather.js";
 import { continuationIds } from "../../model/continuation.js";
 import type { Tokenizer } from "../../model/tokenizer/tokenizer.js";
 import type { Corpus } from "./documents.js";
-import { FileIds, IdWriter } from "./id-file.js";
+import { FileIds } from "./id-file.js";
+import { IdWriter } from "./id-writer.js";
 
 /** A corpus's ids on disk, made once and found again. For Node. */
 

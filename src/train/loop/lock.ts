@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { open, readFile, rm } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
@@ -98,9 +99,20 @@ function isAlive({ pid, host }: Holder): boolean {
   if (pid === process.pid) return false;
   try {
     process.kill(pid, 0);
-    return true;
+    return !isZombie(pid);
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}
+
+/** Whether a process has ended and its parent has not asked how: it answers signals, and writes nothing any more. */
+function isZombie(pid: number): boolean {
+  try {
+    // Linux; the name in brackets may hold anything.
+    const state = readFileSync(`/proc/${pid}/stat`, "latin1");
+    return /^Z/.test(state.slice(state.lastIndexOf(")") + 2));
+  } catch {
+    return false;
   }
 }
 

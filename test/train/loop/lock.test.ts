@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { lockFolder } from "../../../src/train/loop/lock.js";
 
 let folder: string;
@@ -82,3 +82,23 @@ test("a folder in its place does no harm, and one that can't be written is said"
   await (await lockFolder(folder)).release();
   await expect(lockFolder(join(folder, "nothing"))).rejects.toThrow(/lock: can't be written \(ENOENT\)/);
 });
+
+test.skipIf(process.platform !== "linux")(
+  "a lock of a process that ended and was not waited for is taken over",
+  async () => {
+    // A shell whose child ends while the shell, which does not wait, goes on.
+    const shell = spawn("sh", ["-c", "sleep 0.2 & echo $!; exec sleep 30"], {
+      stdio: ["ignore", "pipe", "ignore"],
+    });
+    try {
+      const [line] = await once(shell.stdout, "data");
+      const pid = Number(String(line));
+      await vi.waitUntil(() => /\) Z/.test(readFileSync(`/proc/${pid}/stat`, "latin1")));
+      put({ pid, host: hostname() });
+      const lock = await lockFolder(folder);
+      await lock.release();
+    } finally {
+      shell.kill();
+    }
+  },
+);
