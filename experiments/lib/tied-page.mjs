@@ -30,7 +30,6 @@ export function tiedPage(results, data) {
         "memory, loaded",
         "memory, training",
         "bits per byte",
-        "training, seconds",
       ],
       data.groups.map((group) => [
         group.variant.name,
@@ -40,7 +39,6 @@ export function tiedPage(results, data) {
         mebibytes(group.spread("memory").mean),
         mebibytes(group.spread("trainingMemory").mean),
         withRange(group.spread("bitsPerByte"), 4),
-        withRange(group.spread("seconds"), 1),
       ]),
     ),
     findings: [
@@ -53,7 +51,6 @@ export function tiedPage(results, data) {
         Math.abs(of(larger) / of(untied) - 1) <= SAME,
         `**The same parameters** (${whole(of(larger))} and ${whole(of(untied))}). ${compared({ name: "tied with the larger body", group: larger }, { name: "untied", group: untied })}`,
       ),
-      `**Time.** Against the tied model, training took ${fixed(ratio(untied, tied, "seconds"), 2)} times as long untied and ${fixed(ratio(larger, tied, "seconds"), 2)} times with the larger body. An embedding's parameters are read, not multiplied, so equal parameters are not equal work.`,
     ],
     limits: [
       "Larger models: the larger the body, the smaller the share of the parameters that tying saves.",

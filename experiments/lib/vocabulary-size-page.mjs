@@ -33,7 +33,7 @@ export function vocabularySizePage(results, data) {
     title: "Vocabulary size",
     alt: "Bits per byte, share of the parameters and speed against vocabulary size",
     intro: `More tokens in the vocabulary make fewer of a text, but a larger matrix [V, D]. What does V = ${from} to ${to} do to a model's parameters, its speed, and how well it predicts? Embedding and head are one matrix here (tied), the body is the same for all.`,
-    setUp: `Bits per byte compare models of different tokenizers, which losses by token do not. Two budgets are fair, and both were run. **Equal bytes**: each model reads the text once, ${short(results.text.training.bytes)} bytes, in as many steps as its tokens need. **Equal tokens**: each takes the steps that V = ${to} takes to read it once, ${whole(largest.same("steps"))}; a smaller vocabulary has then read only the part of the text that the table shows.`,
+    setUp: `Bits per byte compare models of different tokenizers, which losses by token do not. Two budgets are fair, and both were run. **Equal bytes**: each model reads the text once, ${short(results.text.training.bytes)} bytes, in as many steps as its tokens need. **Equal tokens**: each takes the steps that V = ${to} takes to read it once, ${whole(largest.same("steps"))}; a smaller vocabulary has then read only the part of the text that the table shows. Time is the steps' number times the median step, without validation.`,
     table: `${table(
       [
         "V, equal bytes",
