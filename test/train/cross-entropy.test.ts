@@ -10,8 +10,6 @@ import { distance, floatSource, floats } from "../kernels/random.js";
 import { shared, sharedPath } from "../shared.js";
 import { readTensors } from "../tensors.js";
 
-/** Which of the devices of test/devices.ts run these tests. */
-
 interface Case {
   readonly V: number;
   readonly D: number;
