@@ -3,17 +3,8 @@ import type { Device } from "../../src/kernels/device.js";
 import { LanguageModel } from "../../src/model/language-model.js";
 import type { GenerateOptions, LoadOptions, Piece } from "../../src/model/types.js";
 import { devices } from "../devices.js";
-import { byteTokenizerSize } from "../fixtures/byte-tokenizer.js";
 import { type Bend, type TinyFamily, tinyModel } from "../fixtures/tiny-models.js";
-
-const end = byteTokenizerSize - 1;
-const prompt = { ids: [116, 104, 101, 32, 99, 97, 116] };
-
-async function gather(pieces: AsyncIterable<Piece>): Promise<Piece[]> {
-  const all: Piece[] = [];
-  for await (const piece of pieces) all.push(piece);
-  return all;
-}
+import { end, gather, prompt } from "./tiny.js";
 
 describe.each(devices)("generation by a tiny model on %s", (_, open) => {
   let device: Device;
