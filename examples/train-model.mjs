@@ -1,5 +1,17 @@
-// Trains a small language model from nothing, in memory: a tokenizer, batches, steps; and lets it write.
-import { Batches, learningRate, memoryIds, randomModel, Trainer, tokenizerFromJson, trainBpe } from "lmhead";
+// Trains a small language model from nothing, in memory: a tokenizer, batches, steps; keeps it, and lets it write.
+import {
+  Batches,
+  exportGguf,
+  LanguageModel,
+  learningRate,
+  memoryFiles,
+  memoryIds,
+  modelFiles,
+  randomModel,
+  Trainer,
+  tokenizerFromJson,
+  trainBpe,
+} from "lmhead";
 
 // A language of little sense: someone does something somewhere.
 const who = ["the cat", "a dog", "the old king", "my sister", "a small bird", "the farmer"];
@@ -34,7 +46,15 @@ for (let step = 0; step < steps; step++) {
   if (step % 20 === 0 || step === steps - 1) console.log(`step ${step}: loss ${loss.toFixed(3)} nats`);
 }
 
-const { text } = await model.generateAll({ ids: [endOfText] }, { seed: 3, maxNewTokens: 20 });
-console.log(`it writes: ${text}`);
 trainer.free();
+
+// Its files, as a Hugging Face folder has them. In Node `await saveModel(model, "my-model")` writes them to disk.
+const files = memoryFiles("my model", await modelFiles(model));
 await model.close();
+const gguf = await exportGguf(files, { type: "q8_0" });
+console.log(`as files: ${(await files.list()).join(", ")}; as GGUF: ${gguf.length} bytes`);
+
+const again = await LanguageModel.load(files);
+const { text } = await again.generateAll({ ids: [endOfText] }, { seed: 3, maxNewTokens: 20 });
+console.log(`it writes: ${text}`);
+await again.close();

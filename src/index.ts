@@ -14,7 +14,8 @@ export type { LossAnswer, LossGradients, LossQuery } from "./kernels/loss.js";
 export { type DeviceOptions, openDevice } from "./kernels/open.js";
 export type { MatrixUpdate } from "./kernels/optimize.js";
 export type { Gradients, RecordCall, Tape } from "./kernels/tape.js";
-export { exportGguf, type GgufExportInput, type GgufExportOptions } from "./model/export-gguf.js";
+export { exportGguf, type GgufExportOptions, type GgufExportType } from "./model/export-gguf.js";
+export type { GgufExportInput } from "./model/export-gguf-input.js";
 export type { ByteSource, Checkpoint, FileSet, TensorInfo } from "./model/formats/checkpoint.js";
 export { blobFiles, blobSource, bytesSource, memoryFiles } from "./model/formats/files.js";
 export { arraySource } from "./model/formats/sources.js";
@@ -22,7 +23,12 @@ export { LanguageModel } from "./model/language-model.js";
 export { openTokenizer as loadTokenizer } from "./model/open.js";
 export { Session } from "./model/session.js";
 export { tokenizerFromJson } from "./model/tokenizer/from-files.js";
-export { type DecodeOptions, type EncodeOptions, Tokenizer } from "./model/tokenizer/tokenizer.js";
+export {
+  type DecodeOptions,
+  type EncodeOptions,
+  Tokenizer,
+  type TokenizerJson,
+} from "./model/tokenizer/tokenizer.js";
 export type * from "./model/types.js";
 export type { SamplingOptions } from "./sampling/options.js";
 export { ProcessedDistribution } from "./sampling/processed.js";
@@ -49,6 +55,7 @@ export type { OptimizerState } from "./train/optimizers/optimizer.js";
 export type { Parameter, ParameterKind, Tensors } from "./train/optimizers/parameter.js";
 export { Sgd, type SgdOptions } from "./train/optimizers/sgd.js";
 export { type OptimizerOptions, updatesOf } from "./train/optimizers/updates.js";
+export { modelFiles } from "./train/saved-model.js";
 export { checkSchedule, learningRate, type Schedule } from "./train/schedules.js";
 export type { Targets } from "./train/targets.js";
 export { type TrainBpeOptions, type TrainedBpe, trainBpe } from "./train/tokenizer/train-bpe.js";

@@ -18,6 +18,7 @@ export { settingsSchema } from "./train/loop/schema.js";
 export type { TrainSettings } from "./train/loop/settings.js";
 export { type TrainOptions, train } from "./train/loop/train.js";
 export { trainingReport } from "./train/report/report.js";
+export { saveModel } from "./train/save-model.js";
 
 /** A language model; in Node `load` takes a path too. */
 export class LanguageModel extends AnyLanguageModel {

@@ -1,7 +1,7 @@
 import { Fields } from "../body/families/fields.js";
 import { InputError } from "../errors.js";
-import type { GgufExportInput } from "./export-gguf.js";
 import { flag, prefixed, u32 } from "./export-gguf-entries.js";
+import type { GgufExportInput } from "./export-gguf-input.js";
 import type { GgufEntry } from "./formats/gguf-write.js";
 import { readGenerationConfig } from "./generation-config.js";
 import { CHARACTER_OF_BYTE } from "./tokenizer/byte-alphabet.js";

@@ -10,8 +10,9 @@ import { type QuantizedType, quantize } from "../kernels/reference/quantize.js";
 import { widen } from "../kernels/reference/widen.js";
 import { findTying } from "../vocab/tying.js";
 import { f32, prefixed, u32 } from "./export-gguf-entries.js";
+import { type GgufExportInput, ggufExportInput } from "./export-gguf-input.js";
 import { tokenizerMetadata } from "./export-gguf-tokenizer.js";
-import type { Checkpoint } from "./formats/checkpoint.js";
+import type { FileSet } from "./formats/checkpoint.js";
 import { isObject } from "./formats/files.js";
 import {
   type GgufEntry,
@@ -22,8 +23,6 @@ import {
   ggufLayout,
 } from "./formats/gguf-write.js";
 import { arraySource, rowsReordered } from "./formats/sources.js";
-
-type Json = Record<string, unknown>;
 
 /** How matrices are stored, as llama.cpp's tools name it, with the number of `general.file_type` (LlamaFileType). */
 const TYPES = {
@@ -36,20 +35,6 @@ const TYPES = {
   q5_1: { stored: "Q5_1", fileType: 9 },
 } as const satisfies Record<string, { stored: QuantizedType; fileType: number }>;
 export type GgufExportType = keyof typeof TYPES;
-
-/** A model as a Hugging Face folder describes it: its parsed JSON files and its tensors. */
-export interface GgufExportInput {
-  /** What the file calls the model (`general.name`), and messages too. */
-  readonly name: string;
-  /** config.json */
-  readonly config: Json;
-  /** tokenizer.json and tokenizer_config.json */
-  readonly tokenizer: { readonly json: Json; readonly config?: Json };
-  /** generation_config.json, of which only the end tokens have a place in the file. */
-  readonly generation?: Json;
-  /** Stays open: the caller closes it after the last chunk. */
-  readonly checkpoint: Checkpoint;
-}
 
 export interface GgufExportOptions {
   /** How matrices are stored; vectors, norms and learned positions are float32 always. */
@@ -146,12 +131,22 @@ export async function openGgufExport(
 /**
  * A model as a GGUF file in memory; see `openGgufExport`, which says what can be written, what is stored otherwise than
  * asked, and what it throws.
- * @example await writeFile("model.gguf", await exportGguf({ name, config, tokenizer, checkpoint }, { type: "q8_0" }));
+ * @param input a Hugging Face folder's files (`folderFiles`, `blobFiles`, `memoryFiles` of `modelFiles`), or their parts
+ * @example await writeFile("model.gguf", await exportGguf(folderFiles("my-model"), { type: "q8_0" }));
  * @throws InputError as `openGgufExport` and its `read` do, and when there is no room for the file
  */
-export async function exportGguf(input: GgufExportInput, options: GgufExportOptions): Promise<Uint8Array> {
-  const { layout, read } = await openGgufExport(input, options);
-  return ggufFile(layout, read);
+export async function exportGguf(
+  input: FileSet | GgufExportInput,
+  options: GgufExportOptions,
+): Promise<Uint8Array> {
+  const isFiles = "open" in input;
+  const parts = isFiles ? await ggufExportInput(input) : input;
+  try {
+    const { layout, read } = await openGgufExport(parts, options);
+    return await ggufFile(layout, read);
+  } finally {
+    if (isFiles) await parts.checkpoint.close();
+  }
 }
 
 /** What llama.cpp takes for granted. @throws InputError when the model differs from it */

@@ -8,7 +8,7 @@ import { continuationIds } from "./continuation.js";
 import { embeddedFiles } from "./embedded.js";
 import { collect, generate, planGeneration } from "./generate.js";
 import { generateMany, planMany } from "./generate-many.js";
-import { loadModel, type ModelParts } from "./load.js";
+import { loadModel, type ModelParts, type StoredFolder } from "./load.js";
 import { promptIds } from "./prompt.js";
 import type { Runner } from "./runner.js";
 import { score } from "./score.js";
@@ -50,6 +50,8 @@ export class LanguageModel {
   readonly loadMs: number;
   /** Runs ids through embedding and body; `generate` and its kin are made of it. */
   readonly runner: Runner;
+  /** What `modelFiles` writes beside the weights; undefined unless the model came from a Hugging Face folder, in float32. */
+  readonly folder: StoredFolder | undefined;
   private readonly parts: ModelParts;
   private closed: Promise<void> | undefined;
 
@@ -65,6 +67,7 @@ export class LanguageModel {
     this.generationDefaults = parts.generation.defaults;
     this.eosIds = parts.generation.eosIds;
     this.loadMs = parts.loadMs;
+    this.folder = parts.folder;
   }
 
   /**

@@ -20,6 +20,16 @@ interface Vocabularies {
   readonly head: VocabMatrix;
 }
 
+/** What a model's Hugging Face folder holds beside the numbers of its weights. */
+export interface StoredFolder {
+  /** Its files but the weights, by name: config.json, tokenizer.json, … */
+  readonly texts: ReadonlyMap<string, string>;
+  /** Its tensors' shapes, by name. */
+  readonly shapes: ReadonlyMap<string, readonly number[]>;
+  /** The head's bias as it was read, that of the padding's rows with it. */
+  readonly headBias: Float32Array | undefined;
+}
+
 /** A loaded model's parts, of which `LanguageModel` is made. */
 export interface ModelParts extends Pick<OpenModel, "name" | "generation" | "tokenizer"> {
   readonly device: Device;
@@ -30,6 +40,8 @@ export interface ModelParts extends Pick<OpenModel, "name" | "generation" | "tok
   /** Everything `info` says that does not change. */
   readonly facts: Omit<ModelInfo, "memory" | "device">;
   readonly loadMs: number;
+  /** Undefined unless the model came from a Hugging Face folder and its matrices are float32. */
+  readonly folder: StoredFolder | undefined;
 }
 
 /** Loads a model's weights onto a device. @throws InputError, AbortError */
@@ -39,7 +51,7 @@ export async function loadModel(files: ModelFiles, options: LoadOptions): Promis
   const start = performance.now();
   throwIfAborted(options.signal);
   options.onProgress?.({ stage: "open", done: 0, total: 0 });
-  const parts = await placeModel(await openModel(files), options);
+  const parts = await placeModel(await openModel(files, options.weights), options);
   return { ...parts, loadMs: performance.now() - start };
 }
 
@@ -92,6 +104,7 @@ export async function placeModel(
       head: linear,
       facts: facts(model, tying, padding, countParameters(spec, tying.tied), linear.formula),
       loadMs: performance.now() - start,
+      folder: folderOf(model),
     };
   } catch (error) {
     await own?.close();
@@ -99,6 +112,13 @@ export async function placeModel(
   } finally {
     await model.checkpoint.close();
   }
+}
+
+/** Names and shapes alone: the checkpoint's own tensors may hold all of its numbers. */
+function folderOf({ texts, checkpoint, spec }: OpenModel): StoredFolder | undefined {
+  if (!texts) return undefined;
+  const shapes = new Map([...checkpoint.tensors].map(([name, { shape }]) => [name, shape]));
+  return { texts, shapes, headBias: spec.head.bias };
 }
 
 /** What calls from JavaScript may get wrong; a browser has no paths. */

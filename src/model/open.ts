@@ -2,16 +2,19 @@ import { Fields } from "../body/families/fields.js";
 import { readGguf } from "../body/families/gguf.js";
 import { readHuggingFace } from "../body/families/index.js";
 import type { ModelSpec } from "../body/spec.js";
+import { bodyMatrices } from "../body/upload.js";
 import { InputError } from "../errors.js";
 import type { ByteSource, Checkpoint, FileSet } from "./formats/checkpoint.js";
 import { readJson } from "./formats/files.js";
+import { float32Checkpoint } from "./formats/float32-checkpoint.js";
+import { MODEL_FILES, readTexts } from "./formats/folder.js";
 import { openGguf } from "./formats/gguf.js";
 import { openSafetensorsFolder } from "./formats/safetensors.js";
 import { type GenerationConfig, readGenerationConfig } from "./generation-config.js";
 import { tokenizerFromFiles } from "./tokenizer/from-files.js";
 import { tokenizerFromGguf } from "./tokenizer/from-gguf.js";
 import type { Tokenizer } from "./tokenizer/tokenizer.js";
-import type { ModelFiles } from "./types.js";
+import type { LoadOptions, ModelFiles } from "./types.js";
 
 /** A model as its files describe it; the weights are still in them. `checkpoint` must be closed. */
 export interface OpenModel {
@@ -22,16 +25,22 @@ export interface OpenModel {
   readonly spec: ModelSpec;
   readonly generation: GenerationConfig;
   readonly tokenizer: Tokenizer | undefined;
+  /** Its files but the weights, as they stand; only of a Hugging Face folder whose matrices are all read as float32. */
+  readonly texts?: ReadonlyMap<string, string>;
 }
 
 /**
  * Opens a Hugging Face folder (config.json beside the weights), a .gguf file, or a folder of one such file.
+ * @param weights as `LanguageModel.load` has it; default "stored"
  * @throws InputError for anything wrong with the files
  */
-export async function openModel(files: ModelFiles): Promise<OpenModel> {
+export async function openModel(
+  files: ModelFiles,
+  weights: LoadOptions["weights"] = "stored",
+): Promise<OpenModel> {
   if ("read" in files) return openGgufModel(files);
   const config = await readJson(files, "config.json");
-  return config ? openFolder(files, config) : openGgufModel(await onlyGguf(files), files);
+  return config ? openFolder(files, config, weights) : openGgufModel(await onlyGguf(files), files);
 }
 
 /**
@@ -65,13 +74,19 @@ async function onlyGguf(files: FileSet): Promise<ByteSource> {
   return source;
 }
 
-async function openFolder(files: FileSet, json: Record<string, unknown>): Promise<OpenModel> {
+async function openFolder(
+  files: FileSet,
+  json: Record<string, unknown>,
+  weights: LoadOptions["weights"],
+): Promise<OpenModel> {
   const what = `${files.name}/config.json`;
   const config = Fields.of(what, json);
   const generation = await generationFields(files);
   const checkpoint = await openSafetensorsFolder(files);
   try {
-    const { architecture, spec } = await readHuggingFace(what, json, checkpoint);
+    // The model that its own weights give when they are stored again, in float32.
+    const given = weights === "float32" ? float32Checkpoint(checkpoint) : checkpoint;
+    const { architecture, spec } = await readHuggingFace(what, json, given);
     const tokenizer = await tokenizerFromFiles(files);
     return {
       name: files.name,
@@ -80,11 +95,17 @@ async function openFolder(files: FileSet, json: Record<string, unknown>): Promis
       spec,
       generation: readGenerationConfig(generation, config, tokenizer),
       tokenizer,
+      texts: isFloat32(spec) ? await readTexts(files, MODEL_FILES) : undefined,
     };
   } catch (error) {
     await checkpoint.close();
     throw error;
   }
+}
+
+function isFloat32({ embedding, head, body }: ModelSpec): boolean {
+  const matrices = [embedding.table, head.weight ?? embedding.table, ...bodyMatrices(body)];
+  return matrices.every(({ type }) => type === "f32");
 }
 
 async function generationFields(files: FileSet): Promise<Fields | undefined> {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { InputError } from "../../src/errors.js";
-import { exportGguf, type GgufExportInput } from "../../src/model/export-gguf.js";
+import { exportGguf } from "../../src/model/export-gguf.js";
+import type { GgufExportInput } from "../../src/model/export-gguf-input.js";
 import { type Bend, type TinyFamily, tinyModel } from "../fixtures/tiny-models.js";
 import { exported, inputOf, type Json } from "./gguf-export.js";
 

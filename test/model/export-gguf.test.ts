@@ -1,10 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import {
-  exportGguf,
-  type GgufExportInput,
-  type GgufExportType,
-  openGgufExport,
-} from "../../src/model/export-gguf.js";
+import { exportGguf, type GgufExportType, openGgufExport } from "../../src/model/export-gguf.js";
+import type { GgufExportInput } from "../../src/model/export-gguf-input.js";
 import type { Checkpoint } from "../../src/model/formats/checkpoint.js";
 import { bytesSource, memoryFiles } from "../../src/model/formats/files.js";
 import { openGguf } from "../../src/model/formats/gguf.js";

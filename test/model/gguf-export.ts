@@ -1,8 +1,8 @@
 import { expect } from "vitest";
-import { exportGguf, type GgufExportInput, type GgufExportType } from "../../src/model/export-gguf.js";
+import { exportGguf, type GgufExportType } from "../../src/model/export-gguf.js";
+import { type GgufExportInput, ggufExportInput } from "../../src/model/export-gguf-input.js";
 import type { ByteSource, FileSet } from "../../src/model/formats/checkpoint.js";
-import { bytesSource, readJson } from "../../src/model/formats/files.js";
-import { openSafetensorsFolder } from "../../src/model/formats/safetensors.js";
+import { bytesSource } from "../../src/model/formats/files.js";
 import { LanguageModel } from "../../src/model/language-model.js";
 
 export type Json = Record<string, unknown>;
@@ -25,17 +25,7 @@ export function template(before: string[], after: string[]): Json {
 
 /** What a Hugging Face folder holds, as the export takes it. */
 export async function inputOf(files: FileSet, bend: Partial<GgufExportInput> = {}): Promise<GgufExportInput> {
-  return {
-    name: files.name,
-    config: (await readJson(files, "config.json"))!,
-    tokenizer: {
-      json: (await readJson(files, "tokenizer.json"))!,
-      config: await readJson(files, "tokenizer_config.json"),
-    },
-    generation: await readJson(files, "generation_config.json"),
-    checkpoint: await openSafetensorsFolder(files),
-    ...bend,
-  };
+  return { ...(await ggufExportInput(files)), ...bend };
 }
 
 export async function exported(

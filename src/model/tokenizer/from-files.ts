@@ -55,6 +55,7 @@ export function tokenizerFromJson(name: string, json: Json, config: Json = {}): 
     unkId: named("unk_token"),
     padId: named("pad_token"),
     alsoSpecial: alsoSpecial.filter((id) => id !== undefined),
+    files: { json, config },
   });
 }
 
@@ -89,9 +90,10 @@ function withConfig(
   if (!rewrites || (typeof bos !== "boolean" && typeof eos !== "boolean")) return read;
   const old = read.json.post_processor;
   if (isObject(old) && old.type !== "TemplateProcessing") return read;
-  const token = (field: string): string => {
+  const token = (field: string): SpecialToken => {
     const content = contentOf(config[field]);
-    if (content !== undefined && ids.has(content)) return content;
+    const id = ids.get(content ?? "");
+    if (content !== undefined && id !== undefined) return { content, id };
     throw new InputError(
       `${name}: tokenizer_config.json adds its ${field}, but the vocabulary has none of that name`,
     );
@@ -108,11 +110,18 @@ function withConfig(
   };
 }
 
+interface SpecialToken {
+  readonly content: string;
+  readonly id: number;
+}
+
 /** A post-processor that puts tokens before and after a text. Null when there are none. */
-export function template(before: string | undefined, after: string | undefined): Json | null {
-  if (before === undefined && after === undefined) return null;
-  const special = (id: string | undefined) =>
-    id === undefined ? [] : [{ SpecialToken: { id, type_id: 0 } }];
+export function template(before: SpecialToken | undefined, after: SpecialToken | undefined): Json | null {
+  const tokens = [before, after].filter((token) => token !== undefined);
+  if (tokens.length === 0) return null;
+  const special = (token: SpecialToken | undefined) =>
+    token ? [{ SpecialToken: { id: token.content, type_id: 0 } }] : [];
   const single = [...special(before), { Sequence: { id: "A", type_id: 0 } }, ...special(after)];
-  return { type: "TemplateProcessing", single, pair: single, special_tokens: {} };
+  const named = tokens.map(({ content, id }) => [content, { id: content, ids: [id], tokens: [content] }]);
+  return { type: "TemplateProcessing", single, pair: single, special_tokens: Object.fromEntries(named) };
 }

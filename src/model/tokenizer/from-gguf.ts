@@ -68,18 +68,31 @@ export function tokenizerFromGguf(
     if (value < tokens.length) return value;
     throw new InputError(`${name}: ${key(field)} is ${value}, but there are ${tokens.length} tokens`);
   };
-  const padId = meta.whole(key("padding_token_id"));
+  const givenPadId = meta.whole(key("padding_token_id"));
+  // Often a row of the matrix that the list of tokens no longer names.
+  const padId = givenPadId !== undefined && givenPadId < tokens.length ? givenPadId : undefined;
   const bosId = id("bos_token_id", kind.bosId);
   const eosId = id("eos_token_id", kind.eosId);
   const before = (meta.flag(key("add_bos_token")) ?? kind.addsBos) ? bosId : undefined;
   const after = meta.flag(key("add_eos_token")) ? eosId : undefined;
-  const named = (special: number | undefined) => (special === undefined ? undefined : tokens[special]);
+  const named = (special: number | undefined) =>
+    special === undefined ? undefined : { content: tokens[special], id: special };
   const json = {
     ...kind.json,
     added_tokens: addedTokens(tokens, kindOf),
     post_processor: template(named(before), named(after)),
   };
   const eosIds = endOfGeneration(meta, tokens, eosId);
+  const config = {
+    // Any other class would write the post-processor anew.
+    tokenizer_class: "PreTrainedTokenizerFast",
+    clean_up_tokenization_spaces: false,
+    bos_token: named(bosId)?.content,
+    eos_token: named(eosId)?.content,
+    unk_token: named(kind.unkId)?.content,
+    pad_token: named(padId)?.content,
+    additional_special_tokens: eosIds.map((id) => tokens[id]),
+  };
   return new Tokenizer({
     name,
     checked: checkTokenizer(name, json),
@@ -87,9 +100,9 @@ export function tokenizerFromGguf(
     bosId,
     eosIds,
     unkId: kind.unkId,
-    // Often a row of the matrix that the list of tokens no longer names.
-    padId: padId !== undefined && padId < tokens.length ? padId : undefined,
+    padId,
     alsoSpecial: eosIds,
+    files: { json, config },
   });
 }
 
@@ -118,6 +131,8 @@ function byteLevel(meta: GgufMetadata, tokens: readonly string[]): Kind {
     );
   const merges = meta.texts("tokenizer.ggml.merges");
   if (!merges) throw new InputError(`${meta.name}: metadata key tokenizer.ggml.merges is missing`);
+  // Hugging Face's library wants all fields of it.
+  const byteLevel = { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: false };
   const splits = cuts.patterns.map((Regex) => ({
     type: "Split",
     pattern: { Regex },
@@ -129,9 +144,9 @@ function byteLevel(meta: GgufMetadata, tokens: readonly string[]): Kind {
       normalizer: null,
       pre_tokenizer: {
         type: "Sequence",
-        pretokenizers: [...splits, { type: "ByteLevel", add_prefix_space: false, use_regex: false }],
+        pretokenizers: [...splits, byteLevel],
       },
-      decoder: { type: "ByteLevel" },
+      decoder: byteLevel,
       model: {
         type: "BPE",
         unk_token: null,

@@ -19,6 +19,13 @@ export interface TokenizerParts {
   readonly padId?: number;
   /** Ids that are special although the tokenizer's own list does not say so. */
   readonly alsoSpecial?: readonly number[];
+  readonly files: TokenizerJson;
+}
+
+/** What `tokenizer.json` and `tokenizer_config.json` hold. */
+export interface TokenizerJson {
+  readonly json: Readonly<Record<string, unknown>>;
+  readonly config: Readonly<Record<string, unknown>>;
 }
 
 export interface EncodeOptions {
@@ -52,6 +59,8 @@ export class Tokenizer {
   readonly specialIds: ReadonlySet<number>;
   /** Whether `encode` puts BOS before a text. */
   readonly addsBos: boolean;
+  /** The files that it was made of; for one of a GGUF file, files that make an equal one. */
+  readonly files: TokenizerJson;
   private readonly library: Library;
   private readonly pieces: readonly (string | undefined)[];
   private readonly bytes: TokenBytes | undefined;
@@ -67,6 +76,7 @@ export class Tokenizer {
     this.eosIds = parts.eosIds;
     this.unkId = parts.unkId;
     this.padId = parts.padId;
+    this.files = parts.files;
     const added = json.added_tokens;
     this.specialIds = new Set([
       ...added.filter(({ special }) => special).map(({ id }) => id),

@@ -1,5 +1,6 @@
 import { readHuggingFace } from "../../body/families/index.js";
 import { checkFields, InputError } from "../../errors.js";
+import { CONFIG, GENERATION, prettyJson, TOKENIZER, TOKENIZER_CONFIG } from "../../model/formats/folder.js";
 import { memoryCheckpoint } from "../../model/formats/memory.js";
 import { LanguageModel } from "../../model/language-model.js";
 import { placeModel } from "../../model/load.js";
@@ -48,6 +49,13 @@ export async function randomModel(
   const checkpoint = memoryCheckpoint(name, tensors);
   const { architecture, spec } = await readHuggingFace(name, config, checkpoint);
   const generation = { bosId, eosIds, defaults: {} };
-  const opened = { name, checkpoint, architecture, spec, generation, tokenizer };
+  const texts = new Map([[CONFIG, prettyJson(config)]]);
+  // A config has room for one end token here, and a tokenizer may have several.
+  if (eosIds.length > 1) texts.set(GENERATION, prettyJson({ bos_token_id: bosId, eos_token_id: eosIds }));
+  if (tokenizer) {
+    texts.set(TOKENIZER, prettyJson(tokenizer.files.json));
+    texts.set(TOKENIZER_CONFIG, prettyJson(tokenizer.files.config));
+  }
+  const opened = { name, checkpoint, architecture, spec, generation, tokenizer, texts };
   return new LanguageModel(await placeModel(opened, { ...place, weights: "float32" }));
 }

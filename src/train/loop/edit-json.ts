@@ -1,5 +1,5 @@
 import { parseObject } from "../../model/formats/files.js";
-import { json } from "./run-files.js";
+import { prettyJson } from "../../model/formats/folder.js";
 
 /** A field of a JSON text's top object, and where its value stands. */
 interface Member {
@@ -23,7 +23,7 @@ export function editJson(what: string, text: string, changes: Readonly<Record<st
   const members = membersOf(text);
   const same = (name: string) => JSON.stringify(before[name]) === JSON.stringify(changes[name]);
   const added = Object.keys(changes).filter((name) => !Object.hasOwn(before, name));
-  if (members.length === 0) return added.length === 0 ? text : json(changes);
+  if (members.length === 0) return added.length === 0 ? text : prettyJson(changes);
   let out = "";
   let at = 0;
   for (const { name, start, end } of members) {

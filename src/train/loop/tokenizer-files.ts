@@ -2,11 +2,11 @@ import { stat } from "node:fs/promises";
 import { InputError } from "../../errors.js";
 import type { FileSet } from "../../model/formats/checkpoint.js";
 import { parseObject } from "../../model/formats/files.js";
+import { readTexts, TOKENIZER, TOKENIZER_CONFIG, TOKENIZER_FILES } from "../../model/formats/folder.js";
 import { folderFiles } from "../../model/formats/node-files.js";
 import { tokenizerFromJson } from "../../model/tokenizer/from-files.js";
 import type { Tokenizer } from "../../model/tokenizer/tokenizer.js";
 import { tokenizerHash } from "../data/id-cache.js";
-import { readTexts, TOKENIZER, TOKENIZER_CONFIG, TOKENIZER_FILES } from "./model-folder.js";
 
 /** A tokenizer with the files that it is written to. */
 export interface TokenizerFiles {

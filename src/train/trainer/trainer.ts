@@ -34,7 +34,7 @@ export interface Evaluated {
 /**
  * Trains a model where it stands on its device: forward, linear + cross-entropy, backward, clipping and an optimizer's
  * step. The model stays usable between steps: `model.generate` speaks as it has learnt so far. A step has the same bits
- * for any number of threads.
+ * for any number of threads. `modelFiles` and, in Node, `saveModel` keep what it has learnt.
  */
 export class Trainer {
   private readonly into: Gradients;
@@ -55,7 +55,7 @@ export class Trainer {
   }
 
   /**
-   * @param model loaded with `weights: "float32"`
+   * @param model of `randomModel`, or loaded with `weights: "float32"`; a GGUF file's can be trained, but not saved
    * @throws InputError for unknown options or values out of range, a model whose matrices are not float32, or one whose
    *   gradients and optimizer state do not fit the device; for `freeze: "body"` a model whose head is its embedding
    */

@@ -237,3 +237,33 @@ describe("malformed files", () => {
     );
   });
 });
+
+describe("the files of a tokenizer", () => {
+  const kinds: Record<string, () => Promise<Tokenizer>> = {
+    "tokenizer.json": async () => byteLevel,
+    "a GGUF file, byte-level BPE": () => fromGguf(byteLevelGguf()),
+    "the same with a begin and an end token": () =>
+      fromGguf({
+        ...byteLevelGguf(),
+        "tokenizer.ggml.add_bos_token": { type: "bool", value: true },
+        "tokenizer.ggml.add_eos_token": { type: "bool", value: true },
+        "tokenizer.ggml.padding_token_id": { type: "u32", value: 0 },
+      }),
+    "a GGUF file, SentencePiece": async () => scored,
+  };
+  test.each(Object.keys(kinds))("make it again: %s", async (kind) => {
+    const tokenizer = await kinds[kind]();
+    const { json, config } = JSON.parse(JSON.stringify(tokenizer.files)) as typeof tokenizer.files;
+    const again = tokenizerFromJson("again", json, config);
+    fc.assert(
+      fc.property(anyText, (text) => {
+        expect(again.encode(text)).toEqual(tokenizer.encode(text));
+      }),
+      { numRuns: 200 },
+    );
+    const ids = Array.from({ length: tokenizer.vocabSize }, (_, id) => id);
+    expect(again.decode(ids)).toBe(tokenizer.decode(ids));
+    for (const field of ["vocabSize", "bosId", "eosIds", "unkId", "padId", "addsBos", "specialIds"] as const)
+      expect(again[field], field).toEqual(tokenizer[field]);
+  });
+});
