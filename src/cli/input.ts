@@ -3,12 +3,15 @@ import { addAbortSignal, type Readable } from "node:stream";
 import { InputError } from "../errors.js";
 import { systemError } from "./exit.js";
 
-/** Bytes of text that one call reads at most: a file without an end must not fill memory. */
-const mostBytes = 256 * 2 ** 20;
+/**
+ * Bytes of text that one call reads at most: its tokens, up to one a byte, their scores and the answer's text must fit
+ * V8's heap, and tokenizing, which nothing interrupts, must end within seconds.
+ */
+const mostBytes = 4 * 2 ** 20;
 
 /**
  * Text from a file, or from standard input where `file` is undefined.
- * @throws InputError when it is not UTF-8, empty, or above 256 MiB.
+ * @throws InputError when it is not UTF-8, empty, or above 4 MiB.
  */
 export async function readText(file: string | undefined, signal: AbortSignal): Promise<string> {
   const name = file ?? "standard input";
@@ -19,7 +22,8 @@ export async function readText(file: string | undefined, signal: AbortSignal): P
   try {
     for await (const part of stream as AsyncIterable<Buffer>) {
       size += part.length;
-      if (size > mostBytes) throw new InputError(`${name}: expected at most 256 MiB of text; split it`);
+      if (size > mostBytes)
+        throw new InputError(`${name}: expected at most 4 MiB of text; split it, and score each part`);
       parts.push(part);
     }
   } catch (error) {

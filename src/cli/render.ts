@@ -37,6 +37,8 @@ const wide: readonly (readonly [number, number])[] = [
 
 /** Columns that `text` takes on a terminal: two for a wide character or an emoji, none for a combining mark. */
 export function displayWidth(text: string): number {
+  // Cutting into graphemes takes minutes for the table of a long text.
+  if (/^[ -~]*$/.test(text)) return text.length;
   let width = 0;
   for (const { segment } of graphemes.segment(text)) width += graphemeWidth(segment);
   return width;

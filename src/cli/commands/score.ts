@@ -37,7 +37,7 @@ Examples:
   ${example}
   lmhead score --file chapter.txt --json
 
-A text longer than the context is scored by windows; each token is predicted once.
+A text longer than the context is scored by windows; each token is predicted once. At most 4 MiB.
 JSON: { "tokens": [{ "id", "text", "logProb" (null for the first), "rank" }], "sum", "count", "perplexity",
 "bitsPerByte" }; natural logarithms, raw; rank 1 is the likeliest.`,
     )
