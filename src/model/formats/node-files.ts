@@ -1,5 +1,5 @@
 import { type FileHandle, open, readdir, stat } from "node:fs/promises";
-import { join, relative, sep } from "node:path";
+import { join } from "node:path";
 import { InputError } from "../../errors.js";
 import type { ByteSource, FileSet } from "./checkpoint.js";
 import { checkRange, checkRelative } from "./files.js";
@@ -76,14 +76,24 @@ export function folderFiles(folder: string): FileSet {
       return found ? fileSource(full) : undefined;
     },
     async list() {
-      const names = await readdir(folder, { recursive: true, withFileTypes: true });
-      return names
-        .filter((entry) => !entry.isDirectory())
-        .map((entry) => relative(folder, join(entry.parentPath, entry.name)))
-        .map((path) => path.split(sep).join("/"))
-        .sort();
+      return (await filesUnder(folder)).sort();
     },
   };
+}
+
+/**
+ * Whatever is in a folder and the folders in it, and is no folder itself: paths from the folder on, with "/" between
+ * parts, in no order. Links to folders are not followed. `readdir` alone tells this only from Node 20.12 on.
+ * @throws what `readdir` throws
+ */
+export async function filesUnder(folder: string): Promise<string[]> {
+  const files: string[] = [];
+  const folders = [""];
+  for (let at = folders.pop(); at !== undefined; at = folders.pop())
+    for (const entry of await readdir(join(folder, at), { withFileTypes: true }))
+      if (entry.isDirectory()) folders.push(`${at}${entry.name}/`);
+      else files.push(`${at}${entry.name}`);
+  return files;
 }
 
 /**
