@@ -38,7 +38,7 @@ export interface LossGradients {
   readonly hidden: boolean | Float32Array;
   /** A float32 matrix of the weight's shape, on the same device: its gradient is added to it. */
   readonly weight?: Matrix;
-  /** [vocabSize]: the bias's gradient is added to it. */
+  /** An array [vocabSize]: the bias's gradient is added to it. */
   readonly bias?: Float32Array;
   /**
    * ε in [0, 1) of the gradient filter (Wijmans et al. 2024, "Cut Your Losses in Large-Vocabulary Language Models",

@@ -47,7 +47,7 @@ export interface Gradients {
 export interface Tape {
   /** Bytes that it holds until `free`. */
   readonly bytes: number;
-  /** [N, width]: a buffer as the program left it. With `recompute`, `backward` lets the last block's go: read them before it. */
+  /** A buffer [N, width] as the program left it. With `recompute`, `backward` lets the last block's go: read them before it. */
   output(buffer: string): Float32Array;
   /**
    * Walks the program back. After a call that failed or was aborted, what stands in `into` is not to be used.

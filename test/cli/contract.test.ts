@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -241,6 +241,12 @@ describe.runIf(built)("the command line's contract", () => {
   it("info", async () => {
     const info = await lmheadJson<ModelInfo>(["info", ...model]);
     expect(info.parameters).toBeGreaterThan(info.vocabularyParameters);
+    // What docs/cli.md calls a contract. This model has no begin token.
+    const docs = readFileSync(new URL("../../docs/cli.md", import.meta.url), "utf8");
+    const block = /^### info\n+```\n([^`]*)```/m.exec(docs)![1].replace(/\[\{.*?\}\]/, "");
+    const documented = block.split(",").map((part) => /"(\w+)"/.exec(part)![1]);
+    expect(Object.keys(info)).toEqual(documented.filter((name) => name !== "bosId"));
+    expect(Object.keys(info.formats[0])).toEqual(["type", "tensors", "bytes"]);
     const { stdout, code } = await lmhead(["info", ...model]);
     expect(code).toBe(0);
     for (const line of ["architecture", "vocabulary V", "parameters", "tied", "head", "memory", "stored as"])
