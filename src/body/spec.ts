@@ -101,6 +101,6 @@ export interface ModelSpec {
     /** Names under which a second vocabulary matrix was looked for, for the report of `info`. */
     readonly names: readonly string[];
   };
-  /** What the config claims about tying; reported, never trusted. */
+  /** What the config claims about tying, or its class's default; `info` says so where it is not true. GGUF claims nothing. */
   readonly claimsTied?: boolean;
 }

@@ -211,10 +211,15 @@ function facts(
     maxPositions: body.maxPositions,
     ...counts,
     tied: tying.tied,
-    howTied: tying.how,
+    howTied: howTied(tying, spec.claimsTied),
     head: formula,
     formats: storedFormats(checkpoint),
     bosId: generation.bosId,
     eosIds: generation.eosIds,
   };
+}
+
+function howTied({ tied, how }: Tying, claims: boolean | undefined): string {
+  if (claims === undefined || claims === tied) return how;
+  return `${how}; the config's tie_word_embeddings (${claims}, stated or by default) says otherwise`;
 }

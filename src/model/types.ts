@@ -14,7 +14,7 @@ export interface Progress {
 export interface LoadOptions {
   /** Where to run: "auto" (default: WebAssembly when the machine has it), "wasm", "reference", or an open device. */
   readonly device?: "auto" | "wasm" | "reference" | Device;
-  /** Threads of the device, a whole number from 1; default: as many as the machine has cores. */
+  /** Threads of the device, a whole number from 1; default: one for each core, at most 8. */
   readonly threads?: number;
   /** Rows beyond the tokenizer's largest id: "mask" (default) or "keep" as the checkpoint has them. */
   readonly padded?: "mask" | "keep";
@@ -176,7 +176,7 @@ export interface ModelInfo {
   readonly vocabularyParameters: number;
   readonly vocabularyShare: number;
   readonly tied: boolean;
-  /** How that was found, in a sentence. */
+  /** How that was found, in a sentence; and where the config claims the other. */
   readonly howTied: string;
   /** The head's formula: "30 · tanh((h·Wᵀ) / 30)". */
   readonly head: string;

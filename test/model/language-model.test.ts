@@ -68,15 +68,20 @@ describe.each(devices)("a tiny model on %s", (_, open) => {
       };
       const model = await load("llama", tie);
       expect(model.info()).toMatchObject({ tied: true });
-      expect(model.info().howTied).toMatch(/equal byte for byte/);
+      expect(model.info().howTied).toMatch(
+        /equal byte for byte.*; the config's tie_word_embeddings \(false, stated or by default\) says otherwise$/,
+      );
       expect(model.head.weights.matrix).toBe(model.embedding.vocab.matrix);
       await model.close();
       const claims = await load("llama", { config: { tie_word_embeddings: true } });
       expect(claims.info()).toMatchObject({ tied: false });
       expect(claims.info().howTied).toMatch(
-        /model.embed_tokens.weight and lm_head.weight are both present and differ/,
+        /model.embed_tokens.weight and lm_head.weight are both present and differ.*\(true, stated or by default\)/,
       );
       await claims.close();
+      const honest = await load("llama", { config: { tie_word_embeddings: false } });
+      expect(honest.info().howTied).not.toMatch(/config/);
+      await honest.close();
     });
 
     test("only a head tensor serves as the embedding too", async () => {
@@ -87,7 +92,7 @@ describe.each(devices)("a tiny model on %s", (_, open) => {
       };
       const model = await load("llama", drop);
       expect(model.info().howTied).toBe(
-        "lm_head.weight is the only vocabulary matrix; there is no model.embed_tokens.weight",
+        "lm_head.weight is the only vocabulary matrix; there is no model.embed_tokens.weight; the config's tie_word_embeddings (false, stated or by default) says otherwise",
       );
       await model.close();
     });
