@@ -1,11 +1,13 @@
 // Linear + cross-entropy, the loss and both gradients in one call, against PyTorch and the f32 SIMD ceiling of three products.
+// Memory: what each takes at most above its own process before there are arrays.
 // node bench/cross-entropy.mjs [4096x50257x768]; LMHEAD_PYTHON names a Python with torch and numpy (default: python3).
+import { execFileSync } from "node:child_process";
+import { join } from "node:path";
 import { headOf, open } from "./heads.mjs";
-import { assert, ceilings, interleave, median, normals, report, verdict } from "./lib.mjs";
-import { torchCrossEntropy } from "./torch-cross-entropy.mjs";
+import { assert, ceilings, interleave, median, normals, report, root, verdict } from "./lib.mjs";
+import { arrayFiles, torchCrossEntropy } from "./torch-cross-entropy.mjs";
 
 const [N, V, D] = (process.argv[2] ?? "4096x50257x768").split("x").map(Number);
-const rss = () => process.resourceUsage().maxRSS * 1024; // the most so far, in bytes
 const hidden = normals(N * D, 2);
 const weight = normals(V * D, 1, 0.02);
 const device = await open();
@@ -21,7 +23,6 @@ const ours = (weight) =>
 
 // Right answers first: the loss, and some numbers of each gradient.
 const answer = await ours(gradient);
-const held = device.memory + hidden.byteLength + answer.dHidden.byteLength;
 const theirs = await torch.run();
 const loss = answer.logSumExp.reduce((sum, lse, n) => sum + (lse - answer.targetLogits[n]) / N, 0);
 assert(Math.abs(loss - theirs.loss) < 1e-5 * loss, `loss ${loss}, PyTorch ${theirs.loss}`);
@@ -46,19 +47,22 @@ report(`linear + cross-entropy, loss and both gradients, N=${N}, V=${V}, D=${D}`
 const ms = median(times.lmhead);
 verdict("ceiling / lmhead's time", median(times["f32 SIMD ceiling, three products"]) / ms, 0.85);
 console.log(`  PyTorch's time / lmhead's: ${(median(times["PyTorch, CPU"]) / ms).toFixed(2)}`);
-const peak = (await torch.run()).peak;
+const peaks = { torch: (await torch.run()).peak, lmhead: ownPeak() };
 const gib = (bytes) => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
-console.log(`  PyTorch's peak ${gib(peak)}; lmhead holds ${gib(held)} and a chunk's logits`);
-verdict("PyTorch's peak / lmhead's", peak / (held + chunk()), 6);
+console.log(`  peak above the start: PyTorch ${gib(peaks.torch)}, lmhead ${gib(peaks.lmhead)}`);
+verdict("PyTorch's peak memory / lmhead's", peaks.torch / peaks.lmhead, 6);
 torch.end();
 await probe.close();
 await device.close();
-console.log(
-  `  this process, at most: ${gib(rss())}, with Node, and the arrays that the benchmark keeps for PyTorch`,
-);
 process.exit(0);
 
-/** Bytes of a chunk's logits and what stands beside them; see src/kernels/wasm/loss-chunk.ts. */
-function chunk() {
-  return 256 * (V + D * 3 + 64) * 4;
+/** Peak memory of lmhead's in a process of its own. */
+function ownPeak() {
+  const { files, remove } = arrayFiles(weight, hidden, ids);
+  try {
+    const script = join(root, "bench/cross-entropy-memory.mjs");
+    return Number(execFileSync(process.execPath, [script, String(D), ...files], { encoding: "utf8" }));
+  } finally {
+    remove();
+  }
 }

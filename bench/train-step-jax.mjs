@@ -40,6 +40,8 @@ const [L, D, V, T, B, H] = JSON.parse(process.argv[2]);
 const ids = Int32Array.from({ length: B * T }, (_, i) => (i * 7919) % V);
 const targets = Int32Array.from({ length: B * T }, (_, i) => ((i + 1) * 7919) % V);
 
+const base = process.memoryUsage.rss();
+const peak = () => process.resourceUsage().maxRSS * 1024 - base;
 let seed = 0;
 const matrix = (rows, cols) => np.array(normals(rows * cols, ++seed, 0.02), { shape: [rows, cols] });
 const norm = () => ({ weight: np.ones([D]), bias: np.zeros([D]) });
@@ -130,9 +132,6 @@ async function run() {
   return (await loss.data())[0];
 }
 
-const kilobytes = () => process.resourceUsage().maxRSS;
-const base = kilobytes();
 console.log("ready");
-for await (const _ of createInterface({ input: process.stdin }))
-  console.log(await run(), (kilobytes() - base) * 1024);
+for await (const _ of createInterface({ input: process.stdin })) console.log(await run(), peak());
 process.exit(0);

@@ -1,4 +1,8 @@
-"""PyTorch's step of the GPT of train-step.mjs: a line on stdin runs one and answers with the loss and the peak memory."""
+"""PyTorch's step of the GPT of train-step.mjs: a line on stdin runs one and answers with the loss and the peak memory.
+
+python train_step.py '[layers, d, v, t, batch, heads]' threads
+"""
+import json
 import resource
 import sys
 
@@ -6,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-threads = int(sys.argv[1])
+layers, d, v, t, batch, heads = json.loads(sys.argv[1])
+threads = int(sys.argv[2])
 torch.set_num_threads(threads)
-layers, d, v, t, batch, heads = 4, 256, 4096, 128, 16, 4
 
 
 class Block(nn.Module):
@@ -45,8 +49,20 @@ class Gpt(nn.Module):
         return self.norm(x) @ self.embed.weight.T
 
 
-base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def warm_up():
+    """What PyTorch loads at the first use of an op is no part of the model's memory."""
+    layer, x = nn.Linear(8, 8), torch.randn(1, 2, 4, 8)
+    optimizer = torch.optim.AdamW(layer.parameters(), 1e-3)
+    mixed = F.scaled_dot_product_attention(layer(x), x, x, is_causal=True)
+    y = F.gelu(F.layer_norm(mixed, [8]), approximate="tanh").reshape(-1, 8)
+    F.cross_entropy(y, torch.zeros(len(y), dtype=torch.long)).backward()
+    torch.nn.utils.clip_grad_norm_(layer.parameters(), 1.0)
+    optimizer.step()
+
+
 torch.manual_seed(0)
+warm_up()
+base = int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
 model = Gpt()
 optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
 ids = (torch.arange(batch * t) * 7919 % v).view(batch, t)
@@ -58,5 +74,5 @@ for _ in sys.stdin:
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base
-    print(loss.item(), peak * 1024, flush=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - base
+    print(loss.item(), peak, flush=True)
