@@ -139,6 +139,10 @@ export async function exportGguf(
   input: FileSet | GgufExportInput,
   options: GgufExportOptions,
 ): Promise<Uint8Array> {
+  if (typeof input !== "object" || input === null)
+    throw new InputError(
+      `gguf export: expected a folder's files, as folderFiles(path) gives, or their parts; got ${JSON.stringify(input)}`,
+    );
   const isFiles = "open" in input;
   const parts = isFiles ? await ggufExportInput(input) : input;
   try {

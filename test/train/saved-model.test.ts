@@ -251,6 +251,11 @@ describe("saving refuses", () => {
     await model.close();
   });
 
+  test("to make a GGUF file of what are no files", async () => {
+    for (const input of ["my-model", undefined, null])
+      await refused(exportGguf(input as never, { type: "f32" }), /gguf export: expected a folder's files/);
+  });
+
   test("to make a GGUF file of a folder without a tokenizer", async () => {
     const model = await randomModel(shape("llama", true), { device });
     const files = memoryFiles("mine", await modelFiles(model));
