@@ -1,3 +1,4 @@
+import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { FileSet } from "../../model/formats/checkpoint.js";
 import { readText } from "../../model/formats/files.js";
@@ -41,6 +42,14 @@ export async function readTexts(files: FileSet, names: readonly string[]): Promi
     }
   }
   return texts;
+}
+
+/** Whether a model's files stand in a folder; not whether they are whole. */
+export async function isModel(path: string): Promise<boolean> {
+  const found = await Promise.all(
+    [CONFIG, WEIGHTS].map((name) => stat(join(path, name)).catch(() => undefined)),
+  );
+  return found.every((one) => one?.isFile());
 }
 
 /** Writes a model's files into a folder. Result: what each of them is. */
