@@ -1,6 +1,6 @@
 import type { HeadQuery, HeadWeights } from "../device.js";
 import { gumbel, gumbelKey } from "../reference/gumbel.js";
-import { CTL_COUNT, CTL_OPS, CTL_ROWS, OPCODE } from "./abi.js";
+import { CTL_COUNT, CTL_OPS, CTL_ROWS, OPCODE, SCRATCH_BYTES } from "./abi.js";
 import type { Arena } from "./arena.js";
 import { type Blank, putTop, readHeap } from "./head.js";
 import type { Screen, WasmMatrix } from "./matrix.js";
@@ -13,6 +13,8 @@ const SMALLEST = 2048;
 const MOST_ROWS = 3;
 const MOST_K = 2048;
 const CAPACITY = 1 << 15;
+/** `screenBuild` widens a row in a thread's scratch. Bounds grow with D, and with longer rows would decide little. */
+const MOST_COLS = SCRATCH_BYTES / 4;
 
 /**
  * Exact top-k and sampling that read an int8 copy of the head and the few full rows that matter; see
@@ -47,7 +49,7 @@ export class Screener {
     const float = matrix.type === "f32" || matrix.type === "f16" || matrix.type === "bf16";
     if (!wanted || full || !float || N > MOST_ROWS || head.vocabSize < SMALLEST || query.topK > MOST_K)
       return query;
-    if (query.topK * 4 > head.vocabSize) return query;
+    if (query.topK * 4 > head.vocabSize || matrix.cols > MOST_COLS) return query;
     matrix.screen ??= await this.build(matrix, signal);
     let left: HeadQuery | undefined = query.targets && { ...query, topK: 0, sample: undefined };
     for (let n = 0; n < N; n++) {

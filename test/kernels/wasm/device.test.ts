@@ -112,6 +112,32 @@ describe.each(shapes)("every op: %s", (_, shape) => {
   });
 });
 
+describe("rows wider than a thread's scratch", () => {
+  it("learned positions of width 90,016 add what the reference adds, and nothing else in memory changes", async () => {
+    const D = 90_016;
+    const part = Int32Array.of(3, 0, 1);
+    const make = async (device: Device, type: StoredType): Promise<Program> => ({
+      buffers: { x: D },
+      ops: [
+        { op: "embed", table: await device.matrix(randomSource("f32", 4, D, 1)), out: "x", scale: 1.5 },
+        { op: "positions", table: await device.matrix(randomSource(type, 5, D, 2)), offset: 2, out: "x" },
+      ],
+      cache: [],
+      maxPositions: 3,
+    });
+    const device = await WasmDevice.start(1, "test");
+    for (const type of ["f32", "f16", "Q4_0"] as const) {
+      const [plain, program] = [await make(reference, type), await make(device, type)];
+      const expected = await once(reference, plain, reference.cache(plain), part);
+      for (let i = 0; i < 2; i++)
+        expect(distance(await once(device, program, device.cache(program), part), expected)).toBeLessThan(
+          1e-6,
+        );
+    }
+    await device.close();
+  });
+});
+
 describe("caches", () => {
   it("several sequences in a call answer as each alone; forks and cuts share nothing by accident", async () => {
     const [, device] = devices[0];

@@ -3,7 +3,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import type { Device, HeadQuery, HeadWeights } from "../../../src/kernels/device.js";
 import { ReferenceDevice } from "../../../src/kernels/reference/device.js";
 import { WasmDevice } from "../../../src/kernels/wasm/device.js";
-import { distance, floatSource, floats, randomSource } from "../random.js";
+import { distance, floatSource, floats, randomSource, storedBytes } from "../random.js";
 
 const reference = new ReferenceDevice();
 const wasm = await WasmDevice.start(2, "test");
@@ -193,5 +193,37 @@ describe("screening", () => {
     expect(screened.screened).toBe(1);
     expect(screened.topIds).toEqual(full.topIds);
     expect(screened.topLogits).toEqual(full.topLogits);
+  });
+
+  it("passes by rows that a thread's scratch does not hold, and changes nothing else in memory", async () => {
+    const [V, D] = [2048, 82_944];
+    const bytes = storedBytes("bf16", 1, D + 4096, 10);
+    const matrix = await single.matrix({
+      name: "wide",
+      rows: V,
+      cols: D,
+      type: "bf16",
+      // Row r is one long row from another place on.
+      read: async (first, count) => {
+        const out = new Uint8Array(count * D * 2);
+        for (let i = 0; i < count; i++) {
+          const from = ((first + i) * 37) % 4096;
+          out.set(bytes.subarray(from * 2, (from + D) * 2), i * D * 2);
+        }
+        return out;
+      },
+    });
+    const head = { matrix, vocabSize: V, scale: 1 };
+    const hidden = floats(D, 11);
+    const before = await matrix.gather([0, 15]);
+    const full = await single.ask(head, hidden, { ...nothing, topK: 5, logSumExp: true });
+    const top = await single.ask(head, hidden, { ...nothing, topK: 5 });
+    expect(top).toMatchObject({ screened: 0, fellBack: 0 });
+    expect(top.topIds).toEqual(full.topIds);
+    expect(top.topLogits).toEqual(full.topLogits);
+    expect(
+      Buffer.compare(Buffer.from((await matrix.gather([0, 15])).buffer), Buffer.from(before.buffer)),
+    ).toBe(0);
+    matrix.free();
   });
 });
