@@ -23,7 +23,7 @@ export interface Ask {
 }
 
 export interface AskSample {
-  /** Above 0; default 1. */
+  /** Above 0; default 1. One so small that logits / temperature leave float32's range is an error of the ask. */
   readonly temperature?: number;
   /** A whole number in [0, 2^53). */
   readonly seed: number;

@@ -161,7 +161,11 @@ export interface Device {
   cache(program: Program): KvCache;
   /** Runs a program. Result: one array [rows, width] for each wanted output. */
   run(program: Program, call: RunCall): Promise<Float32Array[]>;
-  /** Asks a head about `hidden` [N, D]. @throws InputError when a hidden row or a row's logits have no answer (NaN). */
+  /**
+   * Asks a head about `hidden` [N, D].
+   * @throws InputError when a hidden row or a row's logits have no answer (NaN), or a sample's logits / temperature leave
+   *   float32's range
+   */
   ask(head: HeadWeights, hidden: Float32Array, query: HeadQuery, signal?: AbortSignal): Promise<HeadAnswer>;
   /**
    * Linear + cross-entropy and its gradients, without ever holding N×V numbers. Hidden states, a teacher's too, and the

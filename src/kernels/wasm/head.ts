@@ -1,5 +1,6 @@
 import { InputError } from "../../errors.js";
 import type { HeadAnswer, HeadQuery, HeadWeights } from "../device.js";
+import { beyondFloat32 } from "../reference/fold.js";
 import { gumbelKey } from "../reference/gumbel.js";
 import { CTL_COUNT, CTL_OPS, CTL_ROWS, OPCODE, quantBytes, SHARD } from "./abi.js";
 import type { Arena } from "./arena.js";
@@ -217,6 +218,7 @@ export class HeadRunner {
         let value = -Infinity;
         let id = -1;
         let logit = 0;
+        let unmasked = false;
         for (let t = 0; t < threads; t++) {
           const view = new DataView(buffer, at.bests + (t * N + n) * 16, 16);
           const mine = view.getFloat32(0, true);
@@ -226,7 +228,10 @@ export class HeadRunner {
             id = view.getInt32(4, true);
             logit = view.getFloat32(8, true);
           }
+          unmasked ||= view.getInt32(12, true) === 1;
         }
+        if (value === Infinity || (id < 0 && unmasked))
+          throw beyondFloat32(`row ${row}`, Math.fround(query.sample?.temperature ?? 1));
         if (id < 0) throw new InputError(`row ${row}: every logit is -Infinity, so nothing can be sampled`);
         if (answer.sampleIds) answer.sampleIds[row] = id;
         if (answer.sampleLogits) answer.sampleLogits[row] = logit;

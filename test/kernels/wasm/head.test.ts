@@ -132,6 +132,42 @@ describe("the full pass", () => {
   });
 });
 
+describe.each([
+  ["the full pass", 20],
+  ["screening", 2100],
+])("%s, samples at temperatures that take logits out of float32", (_, V) => {
+  const sample = { temperature: 1e-38, seed: 3, sequences: new Int32Array(1), steps: new Int32Array(1) };
+  const ask = async (device: Device, bias: Float32Array, over: object = {}) => {
+    const head = await build(device, new Float32Array(V), V, 1, { scale: 1, bias });
+    try {
+      return await device.ask(head, Float32Array.of(1), { ...nothing, sample: { ...sample, ...over } });
+    } finally {
+      head.matrix.free();
+    }
+  };
+
+  it.each([
+    ["all above", () => 20],
+    ["all below", () => -20],
+    ["two above", (i: number) => (i === 3 ? 5 : i === 17 ? 20 : -1)],
+    ["all below but those masked", (i: number) => (i % 3 === 0 ? -Infinity : -20 - i)],
+  ])("%s: the same error everywhere", async (_, logit) => {
+    const bias = Float32Array.from({ length: V }, (_, i) => logit(i));
+    for (const device of [reference, wasm, single])
+      await expect(ask(device, bias)).rejects.toThrow(
+        `row 0: logits / temperature ${Math.fround(1e-38)} leave the range of float32; take a higher temperature`,
+      );
+  });
+
+  it("one that stays inside wins", async () => {
+    const bias = Float32Array.from({ length: V }, (_, i) => (i === 17 ? 1e-4 : -20));
+    for (const device of [reference, wasm, single]) {
+      expect((await ask(device, bias)).sampleIds).toEqual(Int32Array.of(17));
+      expect((await ask(device, bias, { temperature: 1e-30 })).sampleIds).toEqual(Int32Array.of(17));
+    }
+  });
+});
+
 /** Heads that strain the bounds: equal rows, huge norms, one hot row, subnormals, saturated caps. */
 const adversarial: [string, (i: number, d: number, x: number) => number][] = [
   ["ordinary", (_i, _d, x) => x],
