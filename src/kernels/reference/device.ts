@@ -1,4 +1,3 @@
-import { AbortError, throwIfAborted } from "../../errors.js";
 import { DeviceArrays, withArrays } from "../arrays.js";
 import type {
   Device,
@@ -16,6 +15,7 @@ import type { Program } from "../op.js";
 import { checkUpdates, type MatrixUpdate, statesOf } from "../optimize.js";
 import { checkProgram } from "../program.js";
 import type { RecordCall, Tape } from "../tape.js";
+import { inTurn } from "../turn.js";
 import { ask } from "./ask.js";
 import { Breather } from "./breather.js";
 import { cacheWidths, ReferenceCache } from "./cache.js";
@@ -142,18 +142,8 @@ export class ReferenceDevice implements Device {
     task: (breather: Breather) => Promise<T>,
   ): Promise<T> {
     this.open();
-    throwIfAborted(signal);
-    let stopWaiting = () => {};
-    const aborted = new Promise<never>((_, reject) => {
-      const fire = () => reject(new AbortError(signal));
-      signal?.addEventListener("abort", fire, { once: true });
-      stopWaiting = () => signal?.removeEventListener("abort", fire);
-    });
-    const result = this.queue.then(() => {
-      stopWaiting();
-      return task(new Breather(signal, () => this.open()));
-    });
-    this.queue = result.catch(() => undefined);
-    return Promise.race([result, aborted]);
+    const result = inTurn(this.queue, signal, () => task(new Breather(signal, () => this.open())));
+    this.queue = Promise.allSettled([this.queue, result]);
+    return result;
   }
 }
