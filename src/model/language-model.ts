@@ -33,7 +33,8 @@ import type {
 
 /**
  * A language model: tokenizer, embedding, body and head, loaded onto a device. Every method that computes is a promise
- * and takes an `AbortSignal`; calls are queued on the device in the order in which they were made.
+ * and takes an `AbortSignal`; calls are queued on the device in the order in which they were made. A long prompt is queued
+ * in parts, between which other calls may come; those of one session follow each other whole.
  */
 export class LanguageModel {
   readonly name: string;
