@@ -1,3 +1,4 @@
+import { InputError } from "../../errors.js";
 import type { HeadQuery, HeadWeights } from "../device.js";
 import { gumbel, gumbelKey } from "../reference/gumbel.js";
 import { CTL_COUNT, CTL_OPS, CTL_ROWS, OPCODE, SCRATCH_BYTES } from "./abi.js";
@@ -50,36 +51,56 @@ export class Screener {
     if (!wanted || full || !float || N > MOST_ROWS || head.vocabSize < SMALLEST || query.topK > MOST_K)
       return query;
     if (query.topK * 4 > head.vocabSize || matrix.cols > MOST_COLS) return query;
-    matrix.screen ??= await this.build(matrix, signal);
-    let left: HeadQuery | undefined = query.targets && { ...query, topK: 0, sample: undefined };
-    for (let n = 0; n < N; n++) {
-      const row = hidden.subarray(n * matrix.cols, (n + 1) * matrix.cols);
-      let ok =
-        query.topK === 0 || (await this.top(head, matrix.screen, row, query.topK, answer, first + n, signal));
-      if (ok && query.sample)
-        ok = await this.sample(head, matrix.screen, row, query.sample, n, answer, first + n, signal);
-      if (ok) counts.screened++;
-      else {
-        counts.fellBack++;
-        left = query;
-      }
+    try {
+      const open = await this.rows(head, hidden, N, query, answer, first, signal);
+      counts.fellBack += open;
+      counts.screened += N - open;
+      if (open > 0) return query;
+    } catch (error) {
+      // No room for the screen or its lists: a pass that reads more, but needs less memory, can still answer.
+      if (!(error instanceof InputError)) throw error;
+      counts.fellBack += N;
+      return query;
     }
-    return left;
+    return query.targets && { ...query, topK: 0, sample: undefined };
   }
 
+  /** Answers rows by the screen, which is built when there is none. @returns how many it leaves open */
+  private async rows(
+    head: HeadWeights,
+    hidden: Float32Array,
+    N: number,
+    query: HeadQuery,
+    answer: Blank,
+    first: number,
+    signal?: AbortSignal,
+  ): Promise<number> {
+    const matrix = head.matrix as WasmMatrix;
+    matrix.screen ??= await this.build(matrix, signal);
+    const { screen } = matrix;
+    let open = 0;
+    for (let n = 0; n < N; n++) {
+      const row = hidden.subarray(n * matrix.cols, (n + 1) * matrix.cols);
+      let ok = query.topK === 0 || (await this.top(head, screen, row, query.topK, answer, first + n, signal));
+      if (ok && query.sample)
+        ok = await this.sample(head, screen, row, query.sample, n, answer, first + n, signal);
+      if (!ok) open++;
+    }
+    return open;
+  }
+
+  /** @throws InputError when it does not fit */
   private async build(matrix: WasmMatrix, signal?: AbortSignal): Promise<Screen> {
     const panelBytes = ((matrix.cols + 3) & ~3) * 16 + 192;
-    const address = this.arena.alloc(
-      Math.ceil(matrix.rows / 16) * panelBytes,
-      `the screen of ${matrix.name}`,
-    );
     const list = this.arena.alloc(128, "an op list");
+    let address = 0;
     try {
+      address = this.arena.alloc(Math.ceil(matrix.rows / 16) * panelBytes, `the screen of ${matrix.name}`);
       const records = new Records();
       records.push(OPCODE.screenBuild, true, [matrix.descriptor, address, panelBytes]);
       await this.execute(records, list, signal);
     } catch (error) {
-      this.arena.release(address);
+      if (address) this.arena.release(address);
       throw error;
     } finally {
       this.arena.release(list);

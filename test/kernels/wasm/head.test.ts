@@ -1,7 +1,9 @@
 import fc from "fast-check";
-import { afterAll, describe, expect, it } from "vitest";
+import { afterAll, describe, expect, it, vi } from "vitest";
+import { InputError } from "../../../src/errors.js";
 import type { Device, HeadQuery, HeadWeights } from "../../../src/kernels/device.js";
 import { ReferenceDevice } from "../../../src/kernels/reference/device.js";
+import { Arena } from "../../../src/kernels/wasm/arena.js";
 import { WasmDevice } from "../../../src/kernels/wasm/device.js";
 import { distance, floatSource, floats, randomSource, storedBytes } from "../random.js";
 
@@ -219,6 +221,27 @@ describe.each(adversarial)("screening, %s", (_, make) => {
 });
 
 describe("screening", () => {
+  it.each(["the screen of head", "a screening"])("passes when there is no room for %s", async (what) => {
+    const [V, D] = [2100, 33];
+    const head = await build(single, floats(V * D, 1), V, D, { scale: 1 });
+    const hidden = floats(2 * D, 2);
+    const query = { ...nothing, topK: 5, sample: everything(2, V, 1).sample };
+    const alloc = Arena.prototype.alloc;
+    const spy = vi.spyOn(Arena.prototype, "alloc").mockImplementation(function (this: Arena, bytes, name) {
+      if (name === what) throw new InputError(`${name} does not fit`);
+      return alloc.call(this, bytes, name);
+    });
+    const before = single.memory;
+    const full = await single.ask(head, hidden, query);
+    if (what === "the screen of head") expect(single.memory).toBe(before);
+    spy.mockRestore();
+    expect(full).toMatchObject({ screened: 0, fellBack: 2 });
+    // With room again it is screened, to the same answers.
+    const screened = await single.ask(head, hidden, query);
+    expect(screened).toEqual({ ...full, screened: 2, fellBack: 0 });
+    head.matrix.free();
+  });
+
   it.each(["f32", "bf16", "f16"] as const)("D above 2,048 and %s", async (type) => {
     const D = 2500;
     const matrix = await wasm.matrix(randomSource(type, 2100, D, 8));
