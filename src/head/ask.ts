@@ -1,6 +1,12 @@
 import { checkFields, InputError } from "../errors.js";
 import type { HeadAnswer, HeadQuery } from "../kernels/device.js";
 
+/** Options of anything that takes long. */
+export interface CallOptions {
+  /** When it fires the call rejects with `AbortError`. */
+  readonly signal?: AbortSignal;
+}
+
 /** Ids: one list for every row, or a list a row (all of one length). */
 export type Ids = readonly number[] | readonly (readonly number[])[];
 

@@ -1,7 +1,7 @@
 import { checkFields, InputError } from "../errors.js";
 import type { Device, HeadWeights, MatrixSource } from "../kernels/device.js";
 import { type DeviceOptions, openDevice } from "../kernels/open.js";
-import { type Answer, type Ask, toAnswer, toQuery } from "./ask.js";
+import { type Answer, type Ask, type CallOptions, toAnswer, toQuery } from "./ask.js";
 
 /** The formula around a head's product: logits = softcap(scale · (hidden · Wᵀ + b)). */
 export interface HeadFormula {
@@ -161,13 +161,14 @@ export class LinearHead {
   /**
    * Asks about hidden states, all questions in one pass.
    * @param hidden [N, D], row-major
-   * @throws InputError when hidden is not whole rows, a row is not finite, or an ask is out of its range
+   * @throws InputError when hidden is not whole rows, a row is not finite, or an ask is out of its range; AbortError
    */
   async ask<const A extends Ask>(
     hidden: Float32Array,
     ask: A,
-    options: { signal?: AbortSignal } = {},
+    options: CallOptions = {},
   ): Promise<Answer<A>> {
+    checkFields("ask: options", options, ["signal"]);
     const D = this.hiddenSize;
     if (hidden.length % D !== 0)
       throw new InputError(`hidden: expected whole rows of ${D} numbers, got ${hidden.length} numbers`);

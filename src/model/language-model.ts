@@ -243,19 +243,23 @@ export class LanguageModel {
     return new Distribution(this.head, hidden, {
       text,
       ids,
-      continuation: (more) => this.continuation(ids, more),
+      continuation: (more, options) => this.continuation(ids, more, options),
     });
   }
 
   /** Log-probabilities of `more`, each after `ids` and those before it. */
-  private async continuation(ids: readonly number[], more: readonly number[]): Promise<number[]> {
+  private async continuation(
+    ids: readonly number[],
+    more: readonly number[],
+    options: CallOptions,
+  ): Promise<number[]> {
     const all = [...ids, ...more];
     // The last token is predicted, but not read.
     if (all.length > this.maxPositions + 1)
       throw new InputError(
         `the prompt and the text after it have ${all.length} tokens; the model's context holds ${this.maxPositions}`,
       );
-    const { tokens } = await this.score({ ids: all });
+    const { tokens } = await this.score({ ids: all }, { signal: options.signal });
     return tokens.slice(ids.length).map(({ logProb }) => logProb!);
   }
 }

@@ -1,7 +1,10 @@
+import type { CallOptions } from "../head/ask.js";
 import type { Device } from "../kernels/device.js";
 import type { StoredType } from "../kernels/format.js";
 import type { SamplingOptions } from "../sampling/options.js";
 import type { ByteSource, FileSet } from "./formats/checkpoint.js";
+
+export type { CallOptions } from "../head/ask.js";
 
 /** What `LanguageModel.load` does, for a progress line. `done` and `total` are bytes for "weights". */
 export interface Progress {
@@ -29,10 +32,6 @@ export type ModelFiles = FileSet | ByteSource;
 
 /** Text, to which the tokenizer adds what the model's tokenizer adds (BOS), or ids, to which nothing is added. */
 export type Prompt = string | { readonly ids: ArrayLike<number> };
-
-export interface CallOptions {
-  readonly signal?: AbortSignal;
-}
 
 /** Options of `hidden`. */
 export interface HiddenOptions extends CallOptions {

@@ -1,5 +1,5 @@
-import { checkFields, InputError } from "../errors.js";
-import { type AskSample, sampleQuery } from "../head/ask.js";
+import { checkFields, InputError, throwIfAborted } from "../errors.js";
+import { type AskSample, type CallOptions, sampleQuery } from "../head/ask.js";
 import type { Distribution, RankedToken, TokenDistribution } from "../head/distribution.js";
 import { likelihood, oneId } from "../head/tokens.js";
 import {
@@ -32,16 +32,20 @@ export class ProcessedDistribution implements TokenDistribution {
     this.logSum = top + Math.log(sum);
   }
 
-  /** @param context prompt and output ids, for the repetition penalty */
+  /**
+   * @param context prompt and output ids, for the repetition penalty
+   * @param call its signal ends the reading of the logits; all that is asked later is asked of what was read
+   */
   static async of(
     raw: Distribution,
     options: SamplingOptions,
     context: Iterable<number> = [],
+    call: CallOptions = {},
   ): Promise<ProcessedDistribution> {
     checkFields("processed", options, SAMPLING_FIELDS);
     const sampling = samplingOf(options);
     checkSuppressed(sampling, raw.head.vocabSize);
-    const logits = await raw.logits();
+    const logits = await raw.logits(call);
     processLogits(logits, sampling, context);
     if (sampling.greedy) {
       const best = pick(logits, (i) => i, sampling, { sequence: 0, step: 0 });
@@ -50,7 +54,8 @@ export class ProcessedDistribution implements TokenDistribution {
     return new ProcessedDistribution(raw, logits);
   }
 
-  async top(k = 10): Promise<RankedToken[]> {
+  async top(k = 10, options: CallOptions = {}): Promise<RankedToken[]> {
+    check(options);
     const V = this.row.length;
     if (!(Number.isInteger(k) && k >= 1 && k <= V))
       throw new InputError(`top: expected a whole number from 1 to ${V} (the vocabulary), got ${k}`);
@@ -67,22 +72,25 @@ export class ProcessedDistribution implements TokenDistribution {
     }));
   }
 
-  async logProb(token: number | string): Promise<number> {
+  async logProb(token: number | string, options: CallOptions = {}): Promise<number> {
+    check(options);
     return this.row[this.idOf(token)] - this.logSum;
   }
 
-  async prob(token: number | string): Promise<number> {
-    return Math.exp(await this.logProb(token));
+  async prob(token: number | string, options: CallOptions = {}): Promise<number> {
+    return Math.exp(await this.logProb(token, options));
   }
 
-  async rank(token: number | string): Promise<number> {
+  async rank(token: number | string, options: CallOptions = {}): Promise<number> {
+    check(options);
     const mine = this.row[this.idOf(token)];
     let larger = 0;
     for (const x of this.row) if (x > mine) larger++;
     return 1 + larger;
   }
 
-  async entropy(): Promise<number> {
+  async entropy(options: CallOptions = {}): Promise<number> {
+    check(options);
     let sum = 0;
     for (const x of this.row) {
       const logProb = x - this.logSum;
@@ -91,16 +99,19 @@ export class ProcessedDistribution implements TokenDistribution {
     return Math.max(0, sum);
   }
 
-  async logSumExp(): Promise<number> {
+  async logSumExp(options: CallOptions = {}): Promise<number> {
+    check(options);
     return this.logSum;
   }
 
-  async logits(): Promise<Float32Array> {
+  async logits(options: CallOptions = {}): Promise<Float32Array> {
+    check(options);
     return this.row.slice();
   }
 
-  async sample(options: AskSample): Promise<number> {
-    const { seed, temperature, sequences, steps } = sampleQuery(options, 1);
+  async sample(sample: AskSample, options: CallOptions = {}): Promise<number> {
+    check(options);
+    const { seed, temperature, sequences, steps } = sampleQuery(sample, 1);
     const logits = this.row.slice();
     applyTemperature(logits, temperature);
     return pick(logits, (i) => i, samplingOf({ seed }), { sequence: sequences[0], step: steps[0] });
@@ -112,4 +123,9 @@ export class ProcessedDistribution implements TokenDistribution {
       throw new InputError(`id ${id} is outside the vocabulary [0, ${this.row.length})`);
     return id;
   }
+}
+
+function check(options: CallOptions): void {
+  checkFields("options", options, ["signal"]);
+  throwIfAborted(options.signal);
 }

@@ -1,6 +1,7 @@
 import { afterAll, describe, expect, expectTypeOf, it } from "vitest";
-import type { Answer, Ask, Top } from "../../src/head/ask.js";
-import { Distribution } from "../../src/head/distribution.js";
+import { AbortError, throwIfAborted } from "../../src/errors.js";
+import type { Answer, Ask, CallOptions, Top } from "../../src/head/ask.js";
+import { Distribution, type TokenDistribution } from "../../src/head/distribution.js";
 import { LinearHead } from "../../src/head/linear.js";
 import { samplingOf } from "../../src/sampling/options.js";
 import { ProcessedDistribution } from "../../src/sampling/processed.js";
@@ -125,6 +126,83 @@ describe.each(devices)("what a head refuses, and what it answers: %s", async (_,
     await expect(unaware.prob("")).rejects.toThrow(/empty text/);
     await expect(new Distribution(head, hidden).prob("b")).rejects.toThrow(/no tokenizer/);
     await expect((await aware.processed({})).prob("bcd")).rejects.toThrow(/is 3 tokens/);
+  });
+
+  const questions: [string, (next: TokenDistribution, options: CallOptions) => Promise<unknown>][] = [
+    ["top", (next, options) => next.top(3, options)],
+    ["prob", (next, options) => next.prob("b", options)],
+    ["logProb", (next, options) => next.logProb("b", options)],
+    ["rank", (next, options) => next.rank("b", options)],
+    ["entropy", (next, options) => next.entropy(options)],
+    ["logSumExp", (next, options) => next.logSumExp(options)],
+    ["logits", (next, options) => next.logits(options)],
+    ["sample", (next, options) => next.sample({ seed: 1 }, options)],
+  ];
+
+  it.each([
+    ...questions,
+    [
+      "several tokens",
+      (next: TokenDistribution, options: CallOptions) => next.logProb("bcd", options),
+    ] as const,
+    [
+      "processed",
+      (next: TokenDistribution, options: CallOptions) =>
+        (next as Distribution).processed({ topK: 2 }, undefined, options),
+    ] as const,
+  ])("%s hands its signal on, so that it ends what runs", async (_, question) => {
+    const { signal } = new AbortController();
+    const seen: (AbortSignal | undefined)[] = [];
+    const watched = Object.create(device, {
+      ask: {
+        value: (...all: Parameters<typeof device.ask>) => {
+          seen.push(all[3]);
+          return device.ask(...all);
+        },
+      },
+    }) as typeof device;
+    const raw = new Distribution(new LinearHead(watched, head.weights), hidden, {
+      text,
+      continuation: async (ids, { signal }) => {
+        seen.push(signal);
+        throwIfAborted(signal);
+        return ids.map(() => -1);
+      },
+    });
+    await question(raw, { signal });
+    expect(seen).toEqual([signal]);
+    await expect(question(raw, { signal: AbortSignal.abort() })).rejects.toThrow(AbortError);
+    await expect(question(raw, { sginal: signal } as CallOptions)).rejects.toThrow(/unknown option "sginal"/);
+  });
+
+  it.each(questions)("%s of a processed distribution takes a signal too", async (_, question) => {
+    const processed = await new Distribution(head, hidden, { text }).processed({ topK: 3 });
+    await question(processed, {});
+    await expect(question(processed, { signal: AbortSignal.abort() })).rejects.toThrow(AbortError);
+    await expect(question(processed, { sginal: 1 } as CallOptions)).rejects.toThrow(
+      /unknown option "sginal"/,
+    );
+  });
+
+  it("sums that one caller aborts are another's to have; without signals one pass does for both", async () => {
+    let passes = 0;
+    const counted = Object.create(device, {
+      ask: {
+        value: (...all: Parameters<typeof device.ask>) => {
+          passes++;
+          return device.ask(...all);
+        },
+      },
+    }) as typeof device;
+    const raw = new Distribution(new LinearHead(counted, head.weights), hidden);
+    const controller = new AbortController();
+    const stopped = expect(raw.entropy({ signal: controller.signal })).rejects.toThrow(AbortError);
+    const both = Promise.all([raw.entropy(), raw.logSumExp()]);
+    controller.abort();
+    await stopped;
+    const [entropy, logSumExp] = await both;
+    expect([await raw.entropy(), await raw.logSumExp()]).toEqual([entropy, logSumExp]);
+    expect(passes).toBe(2);
   });
 
   it("a question that failed is asked anew", async () => {

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { AbortError } from "../../src/errors.js";
 import type { Device } from "../../src/kernels/device.js";
 import { LanguageModel } from "../../src/model/language-model.js";
 import type { LoadOptions } from "../../src/model/types.js";
@@ -100,6 +101,17 @@ describe.each(devices)("a tiny model on %s", (_, open) => {
     const sum = tokens.slice(-3).reduce((sum, { logProb }) => sum + logProb!, 0);
     expect(await distribution.logProb('!"#')).toBeCloseTo(sum, 6);
     await expect(distribution.rank('!"#')).rejects.toThrow(/3 tokens/);
+    await model.close();
+  });
+
+  test("reading on for a text of several tokens ends when its signal fires", async () => {
+    const model = await load();
+    const next = await model.next(prompt);
+    const controller = new AbortController();
+    const asked = next.logProb("sat", { signal: controller.signal });
+    controller.abort();
+    await expect(asked).rejects.toThrow(AbortError);
+    expect(await next.logProb("sat", {})).toBeLessThan(0);
     await model.close();
   });
 
