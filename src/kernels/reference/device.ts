@@ -33,7 +33,7 @@ import { applyUpdate } from "./update.js";
 export class ReferenceDevice implements Device {
   readonly kind = "reference" as const;
   readonly threads = 1;
-  readonly description = "plain TypeScript reference, 1 thread: exact and slow";
+  readonly description: string;
   private readonly ledger: Ledger = { bytes: 0, holders: new Set() };
   private readonly arrays = new DeviceArrays({
     take: (length) => {
@@ -47,6 +47,11 @@ export class ReferenceDevice implements Device {
   });
   private queue: Promise<unknown> = Promise.resolve();
   private closed = false;
+
+  /** @param why it runs where nobody has asked for it; part of the description */
+  constructor(why?: string) {
+    this.description = `plain TypeScript reference, 1 thread: exact and slow${why === undefined ? "" : `; ${why}`}`;
+  }
 
   get memory(): number {
     return this.ledger.bytes;
