@@ -208,7 +208,8 @@ export class WasmDevice implements Device {
     if (old) this.arena.release(old);
     this.scratchBytes = size;
     this.pool.word(CTL_SCRATCH, address);
-    this.pool.word(CTL_SCRATCH_SIZE, size);
+    // Slices that are done one after the other have one private memory.
+    this.pool.word(CTL_SCRATCH_SIZE, this.pool.shared ? size : 0);
   }
 
   private gather(matrix: WasmMatrix, ids: Int32Array): Promise<Float32Array> {

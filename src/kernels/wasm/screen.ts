@@ -173,7 +173,7 @@ export class Screener {
     signal?: AbortSignal,
   ): Promise<{ id: number; logit: number }[] | undefined> {
     const matrix = head.matrix as WasmMatrix;
-    const { threads, memory } = this.pool;
+    const { slices, memory } = this.pool;
     const D = matrix.cols;
     const own: number[] = [];
     const take = (bytes: number) => {
@@ -185,9 +185,9 @@ export class Screener {
       const bias = this.vector(head.bias);
       const x = take(D * 4 + 64);
       const x16 = take(((D + 3) & ~3) * 2);
-      const heaps = take(threads * (8 + 8 * k));
+      const heaps = take(slices * (8 + 8 * k));
       const listBytes = 8 + 8 * CAPACITY;
-      const lists = take(threads * listBytes);
+      const lists = take(slices * listBytes);
       const list = take(256);
       new Float32Array(memory.buffer, x, D).set(row);
       const bound = quantise(row, new Int16Array(memory.buffer, x16, (D + 3) & ~3));
@@ -213,14 +213,14 @@ export class Screener {
         f(sample?.temperature ?? 1),
         x,
         // A candidate's full row lies in a panel of 16: past this many the full pass reads less.
-        Math.floor(head.vocabSize / 24 / threads),
+        Math.floor(head.vocabSize / 24 / slices),
       ];
       const records = new Records();
       records.push(OPCODE.screen, true, words);
       records.push(OPCODE.rescore, true, words);
       await this.execute(records, list, signal);
       const found: { id: number; logit: number }[] = [];
-      for (let t = 0; t < threads; t++) {
+      for (let t = 0; t < slices; t++) {
         if (new Int32Array(memory.buffer, lists + t * listBytes, 1)[0] > CAPACITY) return undefined;
         readHeap(memory.buffer, lists + t * listBytes, found);
       }

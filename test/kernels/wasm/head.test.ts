@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { afterAll, describe, expect, it, vi } from "vitest";
-import { InputError } from "../../../src/errors.js";
-import type { Device, HeadQuery, HeadWeights } from "../../../src/kernels/device.js";
+import { AbortError, InputError } from "../../../src/errors.js";
+import type { Device, HeadAnswer, HeadQuery, HeadWeights } from "../../../src/kernels/device.js";
 import { ReferenceDevice } from "../../../src/kernels/reference/device.js";
 import { Arena } from "../../../src/kernels/wasm/arena.js";
 import { WasmDevice } from "../../../src/kernels/wasm/device.js";
@@ -10,8 +10,9 @@ import { distance, floatSource, floats, randomSource, storedBytes } from "../ran
 const reference = new ReferenceDevice();
 const wasm = await WasmDevice.start(2, "test");
 const single = await WasmDevice.start(1, "test");
+const unshared = await WasmDevice.start(0, "test");
 afterAll(async () => {
-  for (const device of [reference, wasm, single]) await device.close();
+  for (const device of [reference, wasm, single, unshared]) await device.close();
 });
 
 const nothing: HeadQuery = { topK: 0, rank: false, logSumExp: false, entropy: false, logits: false };
@@ -59,9 +60,12 @@ describe("the full pass", () => {
       hidden,
       everything(N, V, k),
     );
-    for (const device of [wasm, single]) {
+    let first: HeadAnswer | undefined;
+    for (const device of [wasm, single, unshared]) {
       const head = await build(device, weight, V, D, formula);
       const got = await device.ask(head, hidden, everything(N, V, k));
+      first ??= got;
+      expect(got).toEqual(first);
       for (const field of [
         "logits",
         "topLogits",
@@ -218,6 +222,33 @@ describe.each(adversarial)("screening, %s", (_, make) => {
       { numRuns: 15, seed: 7 },
     );
   }, 120_000);
+});
+
+describe("on the caller's thread", () => {
+  it("a pass over the vocabulary leaves room for timers, and an abort ends it on its way", async () => {
+    const [V, D, N] = [20_000, 512, 256];
+    const head = await build(unshared, floats(V * D, 1), V, D, { scale: 1 });
+    const hidden = floats(N * D, 2);
+    const ticks = async (work: Promise<unknown>) => {
+      let count = 0;
+      const timer = setInterval(() => count++, 1);
+      await work;
+      clearInterval(timer);
+      return count;
+    };
+    // 2.6 G products: some hundred milliseconds, of which one op takes nearly all.
+    const whole = await ticks(unshared.ask(head, hidden, { ...nothing, logSumExp: true }));
+    expect(whole).toBeGreaterThan(2);
+    const controller = new AbortController();
+    setTimeout(() => controller.abort(), 1);
+    const ended = await ticks(
+      expect(unshared.ask(head, hidden, { ...nothing, logSumExp: true }, controller.signal)).rejects.toThrow(
+        AbortError,
+      ),
+    );
+    expect(ended).toBeLessThan(whole);
+    head.matrix.free();
+  });
 });
 
 describe("screening", () => {

@@ -68,9 +68,10 @@ export function run(): void {
   walk(0, nt, 0, load<i32>(CTL + CTL_COUNT));
 }
 
-/** Ops [first, last) alone on the calling thread, for hosts that must breathe in between. */
-export function slice(first: i32, last: i32): void {
-  walk(0, 1, first, last);
+/** One of `shares` shares of op `i`, for hosts without threads, that must breathe in between: they do one after the other. */
+export function slice(i: i32, share: i32, shares: i32): void {
+  const op = <usize>load<u32>(CTL + CTL_OPS) + <usize>i * RECORD;
+  if (!aborted()) step(op, word(op, 0), share, shares, load<i32>(CTL + CTL_ROWS));
 }
 
 function walk(tid: i32, nt: i32, first: i32, last: i32): void {
