@@ -142,7 +142,10 @@ export interface HeadAnswer {
   readonly fellBack: number;
 }
 
-/** Where ops run. Calls are queued and run in the order in which they were made. */
+/**
+ * Where ops run. Calls are queued and run in the order in which they were made; one that still waits when its signal fires
+ * rejects at once with AbortError.
+ */
 export interface Device {
   readonly kind: "wasm" | "reference";
   readonly threads: number;
