@@ -196,7 +196,9 @@ export class LanguageModel {
 
   /** Log-probability and rank of each token of a text of any length. @throws InputError, AbortError */
   score(input: Prompt, options: ScoreOptions = {}): Promise<Score> {
-    return score(this.runner, this.head, this.tokenizer, this.ids(input, undefined), options);
+    const { runner, head, tokenizer } = this;
+    const text = typeof input === "string" ? input : undefined;
+    return score({ runner, head, tokenizer }, { ids: this.ids(input, undefined), text }, options);
   }
 
   /** An empty sequence with its cache; `close` it after use. */

@@ -145,7 +145,11 @@ export interface Score {
   readonly count: number;
   /** exp(-sum / count); null when nothing was predicted (a text of one token). */
   readonly perplexity: number | null;
-  /** -sum / ln 2 over the UTF-8 bytes of the predicted text; null when it has none. */
+  /**
+   * -sum / ln 2 over the UTF-8 bytes of the predicted text: of the text that was given (of ids, of what they decode
+   * to), less those of a first token that nothing predicted. Special tokens have none, nor has a space that the
+   * tokenizer put before the text. Null when there is no such text, or no tokenizer.
+   */
   readonly bitsPerByte: number | null;
 }
 
