@@ -44,7 +44,7 @@ export class LanguageModel {
   readonly head: LinearHead;
   readonly embedding: Embedding;
   readonly device: Device;
-  /** What generation_config.json says; `generate` goes by it where no option says otherwise. */
+  /** What generation_config.json says; `generate` goes by it where no option says otherwise. Empty without one. */
   readonly generationDefaults: GenerateOptions;
   readonly eosIds: readonly number[];
   /** Milliseconds that loading took. */
@@ -153,7 +153,9 @@ export class LanguageModel {
 
   /**
    * Tokens after a prompt, as they come. Greedy or sampled by `options` and, where they say nothing, by the model's
-   * generation config; with neither a sample at temperature 1. The same seed gives the same text.
+   * generation_config.json, which is greedy unless it says `do_sample`, as in transformers; without one a sample at
+   * temperature 1. An option that only a sample needs (temperature, filter, seed) asks for one. The same seed gives the
+   * same text.
    * @throws InputError at once, for the prompt or an option; AbortError from the iterator when `signal` fires
    */
   generate(input: Prompt, options: GenerateOptions = {}): AsyncGenerator<Piece, void, undefined> {
