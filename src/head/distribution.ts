@@ -30,8 +30,9 @@ export interface TokenDistribution {
    * @param k default 10
    */
   top(k?: number, options?: CallOptions): Promise<RankedToken[]>;
+  /** Of a text of several tokens: the product of the probabilities of each after those before it. */
   prob(token: number | string, options?: CallOptions): Promise<number>;
-  /** Nats; -Infinity for a token that cannot come. */
+  /** Nats; -Infinity for a token that cannot come. Of a text of several tokens the sum. */
   logProb(token: number | string, options?: CallOptions): Promise<number>;
   /** 1 + the number of strictly likelier tokens. @throws InputError for text of several tokens */
   rank(token: number | string, options?: CallOptions): Promise<number>;
@@ -50,8 +51,11 @@ export interface DistributionContext {
   readonly text?: TokenText;
   /** The ids before this token, for the repetition penalty. */
   readonly ids?: readonly number[];
-  /** Log-probabilities (raw) of the ids, each after those before it; for text of several tokens. */
-  readonly continuation?: (ids: readonly number[], options: CallOptions) => Promise<number[]>;
+  /**
+   * Hidden states [ids.length, D] from which each of the ids is predicted, after those before it: the first row is the
+   * distribution's own. For text of several tokens.
+   */
+  readonly continuation?: (ids: readonly number[], options: CallOptions) => Promise<Float32Array>;
 }
 
 /**
@@ -84,15 +88,10 @@ export class Distribution implements TokenDistribution {
 
   async logProb(token: number | string, options: CallOptions = {}): Promise<number> {
     const ids = idsOf(token, this.context.text);
-    if (ids.length > 1) {
-      if (!this.context.continuation)
-        throw new InputError(
-          `${JSON.stringify(token)} is ${ids.length} tokens: ask a model's distribution, which can read on, or give one token`,
-        );
-      checkFields("logProb", options, ["signal"]);
-      return (await this.context.continuation(ids, options)).reduce((sum, x) => sum + x, 0);
-    }
-    return (await this.head.ask(this.hidden, { logProbs: ids }, options)).logProbs[0][0];
+    checkFields("logProb", options, ["signal"]);
+    const rows = ids.length > 1 ? await this.continued(token, ids, options) : this.hidden;
+    const { logProbs } = await this.head.ask(rows, { logProbs: ids.map((id) => [id]) }, options);
+    return logProbs.reduce((sum, [logProb]) => sum + logProb, 0);
   }
 
   async prob(token: number | string, options: CallOptions = {}): Promise<number> {
@@ -136,6 +135,21 @@ export class Distribution implements TokenDistribution {
     if (!ids && options.repetitionPenalty !== undefined && options.repetitionPenalty !== 1)
       throw new InputError("processed: repetitionPenalty needs the ids before this token: give them");
     return ProcessedDistribution.of(this, options, ids, call);
+  }
+
+  /**
+   * Hidden states [ids.length, D] from which each of a text's ids is predicted.
+   * @throws InputError where nothing can read on; AbortError
+   */
+  async continued(
+    text: number | string,
+    ids: readonly number[],
+    options: CallOptions,
+  ): Promise<Float32Array> {
+    if (this.context.continuation) return this.context.continuation(ids, options);
+    throw new InputError(
+      `${JSON.stringify(text)} is ${ids.length} tokens: ask a model's distribution, which can read on, or give one token`,
+    );
   }
 
   private async both(options: CallOptions): Promise<Sums> {

@@ -251,19 +251,19 @@ export class LanguageModel {
     });
   }
 
-  /** Log-probabilities of `more`, each after `ids` and those before it. */
+  /** Hidden states [more.length, D] from which each of `more` is predicted, after `ids` and those before it. */
   private async continuation(
     ids: readonly number[],
     more: readonly number[],
     options: CallOptions,
-  ): Promise<number[]> {
+  ): Promise<Float32Array> {
     const all = [...ids, ...more];
     // The last token is predicted, but not read.
     if (all.length > this.maxPositions + 1)
       throw new InputError(
         `the prompt and the text after it have ${all.length} tokens; the model's context holds ${this.maxPositions}`,
       );
-    const { tokens } = await this.score({ ids: all }, { signal: options.signal });
-    return tokens.slice(ids.length).map(({ logProb }) => logProb!);
+    const { hidden } = await this.hidden({ ids: all.slice(0, -1) }, { signal: options.signal });
+    return hidden.subarray((ids.length - 1) * this.runner.dim);
   }
 }

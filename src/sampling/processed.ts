@@ -1,11 +1,13 @@
 import { checkFields, InputError, throwIfAborted } from "../errors.js";
 import { type AskSample, type CallOptions, sampleQuery } from "../head/ask.js";
 import type { Distribution, RankedToken, TokenDistribution } from "../head/distribution.js";
-import { likelihood, oneId } from "../head/tokens.js";
+import type { LinearHead } from "../head/linear.js";
+import { idsOf, likelihood, oneId } from "../head/tokens.js";
 import {
   checkSuppressed,
   processLogits,
   SAMPLING_FIELDS,
+  type Sampling,
   type SamplingOptions,
   samplingOf,
 } from "./options.js";
@@ -21,15 +23,15 @@ export class ProcessedDistribution implements TokenDistribution {
   private readonly row: Float32Array;
   private readonly logSum: number;
   private readonly raw: Distribution;
+  private readonly sampling: Sampling;
+  private readonly seen: readonly number[];
 
-  private constructor(raw: Distribution, logits: Float32Array) {
+  private constructor(raw: Distribution, sampling: Sampling, seen: readonly number[], logits: Float32Array) {
     this.raw = raw;
+    this.sampling = sampling;
+    this.seen = seen;
     this.row = logits;
-    let top = -Infinity;
-    for (const x of logits) if (x > top) top = x;
-    let sum = 0;
-    for (const x of logits) sum += Math.exp(x - top);
-    this.logSum = top + Math.log(sum);
+    this.logSum = logSumExp(logits);
   }
 
   /**
@@ -45,13 +47,8 @@ export class ProcessedDistribution implements TokenDistribution {
     checkFields("processed", options, SAMPLING_FIELDS);
     const sampling = samplingOf(options);
     checkSuppressed(sampling, raw.head.vocabSize);
-    const logits = await raw.logits(call);
-    processLogits(logits, sampling, context);
-    if (sampling.greedy) {
-      const best = pick(logits, (i) => i, sampling, { sequence: 0, step: 0 });
-      for (let i = 0; i < logits.length; i++) if (i !== best) logits[i] = -Infinity;
-    }
-    return new ProcessedDistribution(raw, logits);
+    const seen = [...context];
+    return new ProcessedDistribution(raw, sampling, seen, await processedLogits(raw, sampling, seen, call));
   }
 
   async top(k = 10, options: CallOptions = {}): Promise<RankedToken[]> {
@@ -72,9 +69,23 @@ export class ProcessedDistribution implements TokenDistribution {
     }));
   }
 
+  /** Of text of several tokens: each is processed as it would be after those before it. */
   async logProb(token: number | string, options: CallOptions = {}): Promise<number> {
     check(options);
-    return this.row[this.idOf(token)] - this.logSum;
+    const [first, ...rest] = idsOf(token, this.raw.context.text);
+    let sum = this.row[this.checked(first)] - this.logSum;
+    if (rest.length === 0 || sum === -Infinity) return sum;
+    const { head } = this.raw;
+    const rows = await this.raw.continued(token, [first, ...rest], options);
+    const seen = [...this.seen, first];
+    for (const [i, id] of rest.entries()) {
+      const hidden = rows.subarray((i + 1) * head.hiddenSize, (i + 2) * head.hiddenSize);
+      const logits = await processedLogits({ head, hidden }, this.sampling, seen, options);
+      sum += logits[this.checked(id)] - logSumExp(logits);
+      if (sum === -Infinity) break;
+      seen.push(id);
+    }
+    return sum;
   }
 
   async prob(token: number | string, options: CallOptions = {}): Promise<number> {
@@ -83,7 +94,7 @@ export class ProcessedDistribution implements TokenDistribution {
 
   async rank(token: number | string, options: CallOptions = {}): Promise<number> {
     check(options);
-    const mine = this.row[this.idOf(token)];
+    const mine = this.row[this.checked(oneId(token, this.raw.context.text))];
     let larger = 0;
     for (const x of this.row) if (x > mine) larger++;
     return 1 + larger;
@@ -117,8 +128,7 @@ export class ProcessedDistribution implements TokenDistribution {
     return pick(logits, (i) => i, samplingOf({ seed }), { sequence: sequences[0], step: steps[0] });
   }
 
-  private idOf(token: number | string): number {
-    const id = oneId(token, this.raw.context.text);
+  private checked(id: number): number {
     if (!(Number.isInteger(id) && id >= 0 && id < this.row.length))
       throw new InputError(`id ${id} is outside the vocabulary [0, ${this.row.length})`);
     return id;
@@ -128,4 +138,28 @@ export class ProcessedDistribution implements TokenDistribution {
 function check(options: CallOptions): void {
   checkFields("options", options, ["signal"]);
   throwIfAborted(options.signal);
+}
+
+/** All logits of a hidden state [D], processed: those of a greedy choice leave one token. */
+async function processedLogits(
+  { head, hidden }: { readonly head: LinearHead; readonly hidden: Float32Array },
+  sampling: Sampling,
+  seen: readonly number[],
+  call: CallOptions,
+): Promise<Float32Array> {
+  const { logits } = await head.ask(hidden, { logits: true }, call);
+  processLogits(logits, sampling, seen);
+  if (sampling.greedy) {
+    const best = pick(logits, (i) => i, sampling, { sequence: 0, step: 0 });
+    for (let i = 0; i < logits.length; i++) if (i !== best) logits[i] = -Infinity;
+  }
+  return logits;
+}
+
+function logSumExp(logits: Float32Array): number {
+  let top = -Infinity;
+  for (const x of logits) if (x > top) top = x;
+  let sum = 0;
+  for (const x of logits) sum += Math.exp(x - top);
+  return top + Math.log(sum);
 }
