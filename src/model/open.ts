@@ -5,8 +5,8 @@ import type { ModelSpec } from "../body/spec.js";
 import { InputError } from "../errors.js";
 import type { ByteSource, Checkpoint, FileSet } from "./formats/checkpoint.js";
 import { readJson } from "./formats/files.js";
-import { openGguf } from "./formats/gguf.js";
-import { openSafetensorsFolder } from "./formats/safetensors.js";
+import { type GgufCheckpoint, isGguf, openGguf } from "./formats/gguf.js";
+import { isPickle, openSafetensorsFolder, pickleHelp } from "./formats/safetensors.js";
 import { type GenerationConfig, readGenerationConfig } from "./generation-config.js";
 import { tokenizerFromFiles } from "./tokenizer/from-files.js";
 import { tokenizerFromGguf } from "./tokenizer/from-gguf.js";
@@ -44,7 +44,7 @@ export async function openTokenizer(files: ModelFiles): Promise<Tokenizer> {
   if (!("read" in files) && (await files.list()).includes("config.json"))
     throw new InputError(`${files.name}: has no tokenizer.json`);
   const source = "read" in files ? files : await onlyGguf(files);
-  const checkpoint = await openGguf(source);
+  const checkpoint = await openOnlyFile(source);
   try {
     const tokenizer = tokenizerFromGguf(source.name, checkpoint.metadata);
     if (!tokenizer) throw new InputError(`${source.name}: holds no tokenizer`);
@@ -102,15 +102,25 @@ async function ggufGeneration(
   return readGenerationConfig(fields, nothing, tokenizer);
 }
 
+/** A file that is a whole model, which a GGUF file alone is, whatever its name. @throws InputError for another */
+async function openOnlyFile(source: ByteSource): Promise<GgufCheckpoint> {
+  const { name } = source;
+  try {
+    if (name.endsWith(".safetensors"))
+      throw new InputError(
+        `${name}: holds weights alone; give the folder in which it lies beside its config.json`,
+      );
+    if (isPickle(name) && !(await isGguf(source))) throw new InputError(pickleHelp(name));
+  } catch (error) {
+    await source.close?.();
+    throw error;
+  }
+  return openGguf(source);
+}
+
 /** @param folder in which the file lies alone, perhaps beside a generation_config.json */
 async function openGgufModel(source: ByteSource, folder?: FileSet): Promise<OpenModel> {
-  if (source.name.endsWith(".safetensors")) {
-    await source.close?.();
-    throw new InputError(
-      `${source.name}: holds weights alone; give the folder in which it lies beside its config.json`,
-    );
-  }
-  const checkpoint = await openGguf(source);
+  const checkpoint = await openOnlyFile(source);
   try {
     const fields = new Fields(source.name, (name) => checkpoint.metadata.get(name));
     const { architecture, spec } = await readGguf(fields, checkpoint);

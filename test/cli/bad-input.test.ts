@@ -40,7 +40,10 @@ describe.runIf(built)("bad input: exit code 2, one line, no stack", () => {
     const path = await bent("pickle", {});
     rmSync(join(path, "model.safetensors"));
     writeFileSync(join(path, "pytorch_model.bin"), "pickle");
-    await refuse(path, /pytorch_model\.bin/);
+    const help = /pytorch_model\.bin: is a pickle.* python -c '[^']*'/;
+    await refuse(path, help);
+    await refuse(join(path, "pytorch_model.bin"), help);
+    await expectRefused(["tokenize", "a", "--model", join(path, "pytorch_model.bin")], help);
   });
   it("a file that is no model", () => {
     writeFileSync(join(folder, "text.gguf"), "this is a text");
