@@ -25,13 +25,17 @@ export interface OpenModel {
 }
 
 /**
- * Opens a Hugging Face folder (config.json beside the weights), a .gguf file, or a folder of one such file.
+ * Opens a Hugging Face folder (config.json beside the weights), a .gguf file, or a folder of one such file and no
+ * safetensors. A generation_config.json is read of folders; beside a file that is named itself nothing is looked for.
  * @throws InputError for anything wrong with the files
  */
 export async function openModel(files: ModelFiles): Promise<OpenModel> {
   if ("read" in files) return openGgufModel(files);
+  const gguf = await ggufAlone(files);
+  if (gguf) return openGgufModel(gguf, files);
   const config = await readJson(files, "config.json");
-  return config ? openFolder(files, config) : openGgufModel(await onlyGguf(files), files);
+  if (config) return openFolder(files, config);
+  throw new InputError(`${files.name}: expected config.json or one .gguf file, got neither`);
 }
 
 /**
@@ -39,11 +43,15 @@ export async function openModel(files: ModelFiles): Promise<OpenModel> {
  * @throws InputError when there is none, or for anything wrong with it
  */
 export async function openTokenizer(files: ModelFiles): Promise<Tokenizer> {
-  const folder = "read" in files ? undefined : await tokenizerFromFiles(files);
-  if (folder) return folder;
-  if (!("read" in files) && (await files.list()).includes("config.json"))
-    throw new InputError(`${files.name}: has no tokenizer.json`);
-  const source = "read" in files ? files : await onlyGguf(files);
+  if ("read" in files) return ggufTokenizer(files);
+  const gguf = await ggufAlone(files);
+  if (gguf) return ggufTokenizer(gguf);
+  const tokenizer = await tokenizerFromFiles(files);
+  if (tokenizer) return tokenizer;
+  throw new InputError(`${files.name}: has no tokenizer.json`);
+}
+
+async function ggufTokenizer(source: ByteSource): Promise<Tokenizer> {
   const checkpoint = await openOnlyFile(source);
   try {
     const tokenizer = tokenizerFromGguf(source.name, checkpoint.metadata);
@@ -54,14 +62,22 @@ export async function openTokenizer(files: ModelFiles): Promise<Tokenizer> {
   }
 }
 
-async function onlyGguf(files: FileSet): Promise<ByteSource> {
-  const names = (await files.list()).filter((name) => name.endsWith(".gguf"));
-  if (names.length !== 1)
+/**
+ * The .gguf file of a folder whose weights are in it alone. Such folders are published with the config.json of the model
+ * that the file was made of; it says nothing that the file doesn't.
+ * @throws InputError for several, or for one beside safetensors without a config.json
+ */
+async function ggufAlone(files: FileSet): Promise<ByteSource | undefined> {
+  const names = (await files.list()).filter((name) => !name.includes("/"));
+  const found = names.filter((name) => name.endsWith(".gguf"));
+  const others = names.filter((name) => /\.safetensors(\.index\.json)?$/.test(name));
+  if (found.length === 0 || (others.length > 0 && names.includes("config.json"))) return undefined;
+  if (found.length > 1 || others.length > 0)
     throw new InputError(
-      `${files.name}: expected config.json or one .gguf file, got ${names.length === 0 ? "neither" : names.join(", ")}`,
+      `${files.name}: which file is the model? There are ${[...found, ...others].join(", ")}: name one .gguf file`,
     );
-  const source = await files.open(names[0]);
-  if (!source) throw new InputError(`${files.name}: ${names[0]} is listed but can't be opened`);
+  const source = await files.open(found[0]);
+  if (!source) throw new InputError(`${files.name}: ${found[0]} is listed but can't be opened`);
   return source;
 }
 
@@ -92,7 +108,7 @@ async function generationFields(files: FileSet): Promise<Fields | undefined> {
   return json && Fields.of(`${files.name}/generation_config.json`, json);
 }
 
-/** A GGUF file says which ids end a text; how to generate, a generation_config.json beside it may say. */
+/** A GGUF file says which ids end a text; how to generate, a generation_config.json of its folder may say. */
 async function ggufGeneration(
   folder: FileSet | undefined,
   tokenizer: Tokenizer | undefined,

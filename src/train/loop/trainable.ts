@@ -55,6 +55,8 @@ async function fromFolder(path: string, settings: FilledSettings): Promise<Train
   const tokenizer = tokenizerOf(path, given);
   const stored = await openModel(files);
   try {
+    if (stored.checkpoint.format !== "safetensors")
+      throw new InputError(`${path}: expected a Hugging Face folder with safetensors, got a GGUF file in it`);
     const { contextLength, freeze } = settings;
     const { maxPositions } = stored.spec.body;
     if (contextLength > maxPositions)
