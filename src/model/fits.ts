@@ -1,10 +1,15 @@
 import { InputError } from "../errors.js";
 import type { Device, MatrixSource } from "../kernels/device.js";
 import { nodeOs } from "../kernels/node-os.js";
-import { matrixBytes } from "../kernels/wasm/abi.js";
+import type { Program } from "../kernels/op.js";
+import { BLOCK, matrixBytes } from "../kernels/wasm/abi.js";
+import { cacheLayout } from "../kernels/wasm/cache.js";
 
 /** 32-bit WebAssembly memory, less what buffers, caches and the head's screening rows take of it. */
 const WASM_WEIGHTS = 3.75 * 2 ** 30;
+
+/** The same, less what the buffers of one call take. */
+const WASM_CACHES = 3.875 * 2 ** 30;
 
 /** Bytes a weight, as the device holds them with rows of blocks: what to name to a person whose model is too big. */
 const SMALLER = [
@@ -65,6 +70,16 @@ function smaller(sources: readonly MatrixSource[], free: number): string {
   return format
     ? `stored as ${format.name} it would take about ${gib(weights * format.bytes)}`
     : `take a model of at most ${Math.floor(free / SMALLER[2].bytes / 1e6)} million weights`;
+}
+
+/** Positions of one more sequence whose keys and values a device's memory still holds; Infinity where nobody knows. */
+export function fittingPositions(
+  device: Pick<Device, "kind" | "memory">,
+  program: Pick<Program, "cache">,
+  limit: number = WASM_CACHES,
+): number {
+  if (device.kind !== "wasm") return Infinity;
+  return BLOCK * Math.max(0, Math.floor((limit - device.memory) / cacheLayout(program).bytes));
 }
 
 function gib(bytes: number): string {

@@ -1,5 +1,6 @@
 import { checkFields, InputError } from "../errors.js";
 import type { LinearHead } from "../head/linear.js";
+import { fittingPositions } from "./fits.js";
 import type { Runner } from "./runner.js";
 import { predictedBytes } from "./score-bytes.js";
 import type { Tokenizer } from "./tokenizer/tokenizer.js";
@@ -54,7 +55,7 @@ export async function score(model: Scorer, input: ScoreInput, options: ScoreOpti
   const { runner, head, tokenizer } = model;
   const { ids } = input;
   const { signal } = options;
-  const { window, stride } = windowOptions(options, runner.maxPositions);
+  const { window, stride } = windowOptions(options, runner, ids.length);
   const logProbs: (number | null)[] = [null];
   const ranks: (number | null)[] = [null];
   for (const { start, end, predictFrom } of scoreWindows(ids.length, window, stride)) {
@@ -83,12 +84,22 @@ export async function score(model: Scorer, input: ScoreInput, options: ScoreOpti
   return summary(input, logProbs, ranks, tokenizer);
 }
 
-function windowOptions(options: ScoreOptions, maxPositions: number): { window: number; stride: number } {
+/** Options with their defaults: the longest window that the context, and the device's memory beside the weights, allow. */
+function windowOptions(
+  options: ScoreOptions,
+  { maxPositions, device, program }: Runner,
+  length: number,
+): { window: number; stride: number } {
   // A window's last token takes no position: it is predicted, and nothing from it.
   const most = maxPositions + 1;
-  const { window = most } = options;
+  const fitting = Math.max(2, Math.min(most, fittingPositions(device, program) + 1));
+  const { window = fitting } = options;
   if (!Number.isInteger(window) || window < 2 || window > most)
     throw new InputError(`window: expected a whole number from 2 to ${most}, got ${window}`);
+  if (Math.min(window, length) > fitting)
+    throw new InputError(
+      `window: the keys and values of ${Math.min(window, length)} tokens do not fit into the device's memory; expected at most ${fitting}, got ${window}`,
+    );
   const { stride = Math.max(1, Math.floor(window / 2)) } = options;
   if (!Number.isInteger(stride) || stride < 1 || stride > window - 1)
     throw new InputError(`stride: expected a whole number from 1 to ${window - 1}, got ${stride}`);

@@ -122,7 +122,8 @@ export interface GeneratedOne extends Omit<Generated, "finishReason" | "timing">
 /** Options of `score`. */
 export interface ScoreOptions extends CallOptions {
   /**
-   * Tokens of a window, from 2 to the model's context + 1 (default): the last one is predicted, but not read.
+   * Tokens of a window, from 2 to the model's context + 1: the last one is predicted, but not read. Default: the
+   * context + 1, or as many as the device's memory has room for beside the weights.
    */
   readonly window?: number;
   /** Tokens by which windows advance, from 1 to `window` - 1; default: half of the window. */

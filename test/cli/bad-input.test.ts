@@ -97,6 +97,11 @@ describe.runIf(built)("bad input: exit code 2, one line, no stack", () => {
   it("--of beyond the context", () =>
     expectRefused(["next", "a", "--of", "b".repeat(65), ...good], /prompt and the text after it.*66.*64/));
 
+  it("windows that do not fit the context, or the stride", async () => {
+    await expectRefused(["score", "ab", "--window", "66", ...good], /window: .* from 2 to 65, got 66/);
+    await expectRefused(["score", "ab", "--window", "4", "--stride", "4", ...good], /stride: .* to 3, got 4/);
+  });
+
   it("a score of one token says what it is", async () => {
     const { code, stdout, stderr } = await lmhead(["score", "a", ...good, "--json"]);
     // One token alone has nothing to predict it: either that is refused, or the answer holds no invented number.

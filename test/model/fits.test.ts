@@ -4,7 +4,7 @@ import { InputError } from "../../src/errors.js";
 import type { MatrixSource } from "../../src/kernels/device.js";
 import type { StoredType } from "../../src/kernels/format.js";
 import { ReferenceDevice } from "../../src/kernels/reference/device.js";
-import { checkFits, deviceBytes, weightLimit } from "../../src/model/fits.js";
+import { checkFits, deviceBytes, fittingPositions, weightLimit } from "../../src/model/fits.js";
 import { LanguageModel } from "../../src/model/language-model.js";
 import { tinyModel } from "../fixtures/tiny-models.js";
 import { randomSource } from "../kernels/random.js";
@@ -67,4 +67,15 @@ test("a model that the machine can't hold on the reference device is refused bef
   expect(device.memory).toBe(0);
   await (await LanguageModel.load(tinyModel("llama"), { device })).close();
   await device.close();
+});
+
+test("how long a sequence's cache can be", () => {
+  // Llama-3.2-1B: 16 layers, 8 heads of 64 keys and values: 64 KiB a position in float32.
+  const program = { cache: Array.from({ length: 16 }, () => ({ kvHeads: 8, headDim: 64 })) };
+  const gib = 2 ** 30;
+  expect(fittingPositions({ kind: "wasm", memory: 0 }, program, gib)).toBe(16384);
+  expect(fittingPositions({ kind: "wasm", memory: gib / 2 }, program, gib)).toBe(8192);
+  expect(fittingPositions({ kind: "wasm", memory: 2 * gib }, program, gib)).toBe(0);
+  expect(fittingPositions({ kind: "wasm", memory: 1.25 * gib }, program)).toBe(43008);
+  expect(fittingPositions({ kind: "reference", memory: 0 }, program)).toBe(Infinity);
 });
