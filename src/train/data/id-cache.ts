@@ -79,7 +79,7 @@ export async function cachedIds(corpus: Corpus, options: CachedIdsOptions): Prom
   const key = createHash("sha256")
     .update(
       JSON.stringify({
-        version: 1,
+        version: 2,
         corpus: await corpus.hash(signal),
         tokenizer: hash,
         endOfText,
