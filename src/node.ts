@@ -23,7 +23,7 @@ export { saveModel } from "./train/save-model.js";
 /** A language model; in Node `load` takes a path too. */
 export class LanguageModel extends AnyLanguageModel {
   /**
-   * Loads a model by its path (a Hugging Face folder or a .gguf file), or from named files.
+   * Loads a model by its path (a Hugging Face folder, a .gguf file or a folder of one), or from named files.
    * @param location default: the model inside the package, models/tiny-gpt (see its card)
    * @throws InputError for anything wrong with the path, the files or the options, or a model that does not fit
    */

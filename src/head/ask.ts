@@ -1,6 +1,12 @@
 import { checkFields, InputError } from "../errors.js";
 import type { HeadAnswer, HeadQuery } from "../kernels/device.js";
 
+/** Options of anything that takes long. */
+export interface CallOptions {
+  /** When it fires the call rejects with `AbortError`. */
+  readonly signal?: AbortSignal;
+}
+
 /** Ids: one list for every row, or a list a row (all of one length). */
 export type Ids = readonly number[] | readonly (readonly number[])[];
 
@@ -23,7 +29,7 @@ export interface Ask {
 }
 
 export interface AskSample {
-  /** Above 0; default 1. */
+  /** Above 0; default 1. One so small that logits / temperature leave float32's range is an error of the ask. */
   readonly temperature?: number;
   /** A whole number in [0, 2^53). */
   readonly seed: number;

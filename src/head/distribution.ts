@@ -1,7 +1,7 @@
-import { InputError } from "../errors.js";
+import { checkFields, InputError, throwIfAborted } from "../errors.js";
 import type { SamplingOptions } from "../sampling/options.js";
 import { ProcessedDistribution } from "../sampling/processed.js";
-import type { AskSample } from "./ask.js";
+import type { AskSample, CallOptions } from "./ask.js";
 import type { LinearHead } from "./linear.js";
 import { idsOf, likelihood, oneId, type TokenText } from "./tokens.js";
 
@@ -20,7 +20,8 @@ export interface RankedToken {
 
 /**
  * The questions that every distribution over tokens answers, about ids or text. Values are raw when the distribution is
- * (`Distribution`) and processed when it is (`Distribution.processed`).
+ * (`Distribution`) and processed when it is (`Distribution.processed`). Every question rejects with AbortError when its
+ * `signal` fires.
  */
 export interface TokenDistribution {
   /**
@@ -28,20 +29,21 @@ export interface TokenDistribution {
    * filters removed, and so may give fewer.
    * @param k default 10
    */
-  top(k?: number): Promise<RankedToken[]>;
-  prob(token: number | string): Promise<number>;
-  /** Nats; -Infinity for a token that cannot come. */
-  logProb(token: number | string): Promise<number>;
+  top(k?: number, options?: CallOptions): Promise<RankedToken[]>;
+  /** Of a text of several tokens: the product of the probabilities of each after those before it. */
+  prob(token: number | string, options?: CallOptions): Promise<number>;
+  /** Nats; -Infinity for a token that cannot come. Of a text of several tokens the sum. */
+  logProb(token: number | string, options?: CallOptions): Promise<number>;
   /** 1 + the number of strictly likelier tokens. @throws InputError for text of several tokens */
-  rank(token: number | string): Promise<number>;
+  rank(token: number | string, options?: CallOptions): Promise<number>;
   /** Nats. */
-  entropy(): Promise<number>;
+  entropy(options?: CallOptions): Promise<number>;
   /** ln Σ exp(logit). */
-  logSumExp(): Promise<number>;
+  logSumExp(options?: CallOptions): Promise<number>;
   /** All logits, [V], the caller's to keep; -Infinity: cannot come. */
-  logits(): Promise<Float32Array>;
+  logits(options?: CallOptions): Promise<Float32Array>;
   /** One id, exactly by the probabilities; the same for the same seed. */
-  sample(options: AskSample): Promise<number>;
+  sample(sample: AskSample, options?: CallOptions): Promise<number>;
 }
 
 /** What a distribution may know besides its hidden state. */
@@ -49,8 +51,11 @@ export interface DistributionContext {
   readonly text?: TokenText;
   /** The ids before this token, for the repetition penalty. */
   readonly ids?: readonly number[];
-  /** Log-probabilities (raw) of the ids, each after those before it; for text of several tokens. */
-  readonly continuation?: (ids: readonly number[]) => Promise<number[]>;
+  /**
+   * Hidden states [ids.length, D] from which each of the ids is predicted, after those before it: the first row is the
+   * distribution's own. For text of several tokens.
+   */
+  readonly continuation?: (ids: readonly number[], options: CallOptions) => Promise<Float32Array>;
 }
 
 /**
@@ -61,7 +66,9 @@ export class Distribution implements TokenDistribution {
   readonly hidden: Float32Array;
   readonly head: LinearHead;
   readonly context: DistributionContext;
-  private sums: Promise<{ logSumExp: number; entropy: number }> | undefined;
+  private sums: Sums | undefined;
+  /** A pass for them that no signal ends: one for all who ask meanwhile. */
+  private summing: Promise<Sums> | undefined;
 
   constructor(head: LinearHead, hidden: Float32Array, context: DistributionContext = {}) {
     if (hidden.length !== head.hiddenSize)
@@ -71,74 +78,100 @@ export class Distribution implements TokenDistribution {
     this.context = context;
   }
 
-  async top(k = 10): Promise<RankedToken[]> {
-    const { topK, logSumExp } = await this.head.ask(this.hidden, { topK: k, logSumExp: true });
+  async top(k = 10, options: CallOptions = {}): Promise<RankedToken[]> {
+    const { topK, logSumExp } = await this.head.ask(this.hidden, { topK: k, logSumExp: true }, options);
     return Array.from(topK[0].ids, (id, i) => {
       const logit = topK[0].logits[i];
       return { id, token: this.context.text?.tokenText(id), logit, ...likelihood(logit - logSumExp[0]) };
     });
   }
 
-  async logProb(token: number | string): Promise<number> {
+  async logProb(token: number | string, options: CallOptions = {}): Promise<number> {
     const ids = idsOf(token, this.context.text);
-    if (ids.length > 1) {
-      if (!this.context.continuation)
-        throw new InputError(
-          `${JSON.stringify(token)} is ${ids.length} tokens: ask a model's distribution, which can read on, or give one token`,
-        );
-      return (await this.context.continuation(ids)).reduce((sum, x) => sum + x, 0);
-    }
-    return (await this.head.ask(this.hidden, { logProbs: ids })).logProbs[0][0];
+    checkFields("logProb", options, ["signal"]);
+    const rows = ids.length > 1 ? await this.continued(token, ids, options) : this.hidden;
+    const { logProbs } = await this.head.ask(rows, { logProbs: ids.map((id) => [id]) }, options);
+    return logProbs.reduce((sum, [logProb]) => sum + logProb, 0);
   }
 
-  async prob(token: number | string): Promise<number> {
-    return Math.exp(await this.logProb(token));
+  async prob(token: number | string, options: CallOptions = {}): Promise<number> {
+    return Math.exp(await this.logProb(token, options));
   }
 
-  async rank(token: number | string): Promise<number> {
-    return (await this.head.ask(this.hidden, { rank: [oneId(token, this.context.text)] })).rank[0][0];
+  async rank(token: number | string, options: CallOptions = {}): Promise<number> {
+    const rank = [oneId(token, this.context.text)];
+    return (await this.head.ask(this.hidden, { rank }, options)).rank[0][0];
   }
 
   /** ln Σ exp(logit). */
-  async logSumExp(): Promise<number> {
-    return (await this.both()).logSumExp;
+  async logSumExp(options: CallOptions = {}): Promise<number> {
+    return (await this.both(options)).logSumExp;
   }
 
-  async entropy(): Promise<number> {
-    return (await this.both()).entropy;
+  async entropy(options: CallOptions = {}): Promise<number> {
+    return (await this.both(options)).entropy;
   }
 
-  async sample(options: AskSample): Promise<number> {
-    return (await this.head.ask(this.hidden, { sample: options })).sample.ids[0];
+  async sample(sample: AskSample, options: CallOptions = {}): Promise<number> {
+    return (await this.head.ask(this.hidden, { sample }, options)).sample.ids[0];
   }
 
   /** All logits, [V]. */
-  async logits(): Promise<Float32Array> {
-    return (await this.head.ask(this.hidden, { logits: true })).logits;
+  async logits(options: CallOptions = {}): Promise<Float32Array> {
+    return (await this.head.ask(this.hidden, { logits: true }, options)).logits;
   }
 
   /**
    * What sampling with these options draws from: this distribution after penalty, temperature and filters.
    * @param ids prompt and output so far, for the repetition penalty; default: the context's
-   * @throws InputError for an unknown option or one out of its range, and for a repetition penalty without ids
+   * @throws InputError for an unknown option or one out of its range, and for a repetition penalty without ids;
+   *   AbortError when the signal of `call` fires
    */
   async processed(
     options: SamplingOptions,
     ids: Iterable<number> | undefined = this.context.ids,
+    call: CallOptions = {},
   ): Promise<TokenDistribution> {
     if (!ids && options.repetitionPenalty !== undefined && options.repetitionPenalty !== 1)
       throw new InputError("processed: repetitionPenalty needs the ids before this token: give them");
-    return ProcessedDistribution.of(this, options, ids);
+    return ProcessedDistribution.of(this, options, ids, call);
   }
 
-  private both(): Promise<{ logSumExp: number; entropy: number }> {
-    this.sums ??= this.head.ask(this.hidden, { logSumExp: true, entropy: true }).then(
-      ({ logSumExp, entropy }) => ({ logSumExp: logSumExp[0], entropy: entropy[0] }),
-      (error: unknown) => {
-        this.sums = undefined; // what failed once may succeed later
-        throw error;
-      },
+  /**
+   * Hidden states [ids.length, D] from which each of a text's ids is predicted.
+   * @throws InputError where nothing can read on; AbortError
+   */
+  async continued(
+    text: number | string,
+    ids: readonly number[],
+    options: CallOptions,
+  ): Promise<Float32Array> {
+    if (this.context.continuation) return this.context.continuation(ids, options);
+    throw new InputError(
+      `${JSON.stringify(text)} is ${ids.length} tokens: ask a model's distribution, which can read on, or give one token`,
     );
+  }
+
+  private async both(options: CallOptions): Promise<Sums> {
+    checkFields("options", options, ["signal"]);
+    throwIfAborted(options.signal);
+    if (this.sums) return this.sums;
+    if (options.signal) return this.sum(options);
+    this.summing ??= this.sum(options).finally(() => {
+      this.summing = undefined; // what failed once may succeed later
+    });
+    return this.summing;
+  }
+
+  private async sum(options: CallOptions): Promise<Sums> {
+    const ask = { logSumExp: true, entropy: true } as const;
+    const { logSumExp, entropy } = await this.head.ask(this.hidden, ask, options);
+    this.sums = { logSumExp: logSumExp[0], entropy: entropy[0] };
     return this.sums;
   }
+}
+
+interface Sums {
+  readonly logSumExp: number;
+  readonly entropy: number;
 }

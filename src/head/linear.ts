@@ -1,7 +1,7 @@
 import { checkFields, InputError } from "../errors.js";
 import type { Device, HeadWeights, MatrixSource } from "../kernels/device.js";
 import { type DeviceOptions, openDevice } from "../kernels/open.js";
-import { type Answer, type Ask, toAnswer, toQuery } from "./ask.js";
+import { type Answer, type Ask, type CallOptions, toAnswer, toQuery } from "./ask.js";
 
 /** The formula around a head's product: logits = softcap(scale · (hidden · Wᵀ + b)). */
 export interface HeadFormula {
@@ -19,8 +19,8 @@ export interface HeadArrays extends HeadFormula {
   readonly weight: Float32Array;
   readonly vocabSize: number;
   readonly hiddenSize: number;
-  /** Where to run: an open device, or options of one. */
-  readonly device?: Device | DeviceOptions;
+  /** Where to run: an open device, a device's name, or options of one. Default: { device: "auto" }. */
+  readonly device?: Device | DeviceOptions | "auto" | "wasm" | "reference";
 }
 
 /** A head of random weights, as `nn.Linear(hiddenSize, vocabSize)` begins. */
@@ -31,7 +31,7 @@ export interface RandomHead extends Pick<HeadFormula, "scale" | "softcap"> {
   readonly seed: number;
   /** Whether it has a random bias; default true, as in nn.Linear. */
   readonly bias?: boolean;
-  readonly device?: Device | DeviceOptions;
+  readonly device?: HeadArrays["device"];
 }
 
 /** The linear head: hidden states [N, D] to answers about logits [N, V], which it does not hold unless asked for them. */
@@ -161,13 +161,14 @@ export class LinearHead {
   /**
    * Asks about hidden states, all questions in one pass.
    * @param hidden [N, D], row-major
-   * @throws InputError when hidden is not whole rows, a row is not finite, or an ask is out of its range
+   * @throws InputError when hidden is not whole rows, a row is not finite, or an ask is out of its range; AbortError
    */
   async ask<const A extends Ask>(
     hidden: Float32Array,
     ask: A,
-    options: { signal?: AbortSignal } = {},
+    options: CallOptions = {},
   ): Promise<Answer<A>> {
+    checkFields("ask: options", options, ["signal"]);
     const D = this.hiddenSize;
     if (hidden.length % D !== 0)
       throw new InputError(`hidden: expected whole rows of ${D} numbers, got ${hidden.length} numbers`);
@@ -193,10 +194,13 @@ function size(name: string, value: number): void {
     throw new InputError(`${name}: expected a whole number from 1, got ${value}`);
 }
 
-async function deviceOf(
-  given: Device | DeviceOptions | undefined,
-): Promise<{ device: Device; owned: boolean }> {
-  if (given && "ask" in given) return { device: given, owned: false };
+async function deviceOf(given: HeadArrays["device"] = {}): Promise<{ device: Device; owned: boolean }> {
+  if (typeof given === "string") return { device: await openDevice({ device: given }), owned: true };
+  if (typeof given !== "object" || given === null)
+    throw new InputError(
+      `device: expected an open device, auto, wasm, reference, or { device, threads }, got ${JSON.stringify(given)}`,
+    );
+  if ("ask" in given) return { device: given, owned: false };
   return { device: await openDevice(given), owned: true };
 }
 

@@ -16,7 +16,7 @@ export function idsOf(token: number | string, text: TokenText | undefined): numb
   return ids;
 }
 
-/** The id of text that must be one token. */
+/** The id of text that must be one token, to have a rank. @throws InputError for text of several */
 export function oneId(token: number | string, text: TokenText | undefined): number {
   const ids = idsOf(token, text);
   if (ids.length > 1)

@@ -142,7 +142,10 @@ export interface HeadAnswer {
   readonly fellBack: number;
 }
 
-/** Where ops run. Calls are queued and run in the order in which they were made. */
+/**
+ * Where ops run. Calls are queued and run in the order in which they were made; one that still waits when its signal fires
+ * rejects at once with AbortError.
+ */
 export interface Device {
   readonly kind: "wasm" | "reference";
   readonly threads: number;
@@ -161,7 +164,11 @@ export interface Device {
   cache(program: Program): KvCache;
   /** Runs a program. Result: one array [rows, width] for each wanted output. */
   run(program: Program, call: RunCall): Promise<Float32Array[]>;
-  /** Asks a head about `hidden` [N, D]. @throws InputError when a hidden row or a row's logits have no answer (NaN). */
+  /**
+   * Asks a head about `hidden` [N, D].
+   * @throws InputError when a hidden row or a row's logits have no answer (NaN), or a sample's logits / temperature leave
+   *   float32's range
+   */
   ask(head: HeadWeights, hidden: Float32Array, query: HeadQuery, signal?: AbortSignal): Promise<HeadAnswer>;
   /**
    * Linear + cross-entropy and its gradients, without ever holding N×V numbers. Hidden states, a teacher's too, and the

@@ -33,7 +33,7 @@ export interface GeneratePlan {
 
 /**
  * Options with what a model's generation config says where they say nothing. Who asks for a temperature, a filter or a
- * seed asks for a sample: a config's `do_sample: false` does not hold against it.
+ * seed asks for a sample: a config's `do_sample: false` does not hold against it, but its temperature and filters do.
  * @param vocabSize ids that the head answers about
  * @throws InputError for an unknown option or one out of its range
  */

@@ -7,7 +7,10 @@ import type { GenerateOptions } from "./types.js";
 export interface GenerationConfig {
   readonly bosId: number | undefined;
   readonly eosIds: readonly number[];
-  /** Options that hold where no other is given. Temperature and filters stand here only when the file says `do_sample`. */
+  /**
+   * Options that hold where no other is given. A file is greedy unless it says `do_sample`, as in transformers; its
+   * temperature and filters stand here all the same, for who asks for a sample.
+   */
   readonly defaults: GenerateOptions;
 }
 
@@ -38,14 +41,14 @@ function generationDefaults(fields: Fields): GenerateOptions {
   if (fields.has("repetition_penalty")) defaults.repetitionPenalty = fields.positive("repetition_penalty");
   const suppressed = idList(fields, "suppress_tokens");
   if (suppressed.length > 0) defaults.suppressTokens = suppressed;
-  if (!fields.has("do_sample")) return defaults;
-  defaults.greedy = !fields.flag("do_sample", false);
-  // transformers ignores the other fields when the file does not ask for samples.
-  if (defaults.greedy) return defaults;
-  if (fields.has("temperature")) defaults.temperature = fields.positive("temperature");
-  if (fields.has("top_k")) defaults.topK = fields.whole("top_k", { min: 0 });
-  if (fields.has("top_p")) defaults.topP = share(fields, "top_p");
-  if (fields.has("min_p") && !fields.isZero("min_p")) defaults.minP = share(fields, "min_p");
+  const greedy = !fields.flag("do_sample", false);
+  defaults.greedy = greedy;
+  // Greedy files have a 0 to say so once more: no temperature to sample with.
+  const has = (name: string) => fields.has(name) && !(greedy && fields.isZero(name));
+  if (has("temperature")) defaults.temperature = fields.positive("temperature");
+  if (has("top_k")) defaults.topK = fields.whole("top_k", { min: 0 });
+  if (has("top_p")) defaults.topP = share(fields, "top_p");
+  if (has("min_p") && !fields.isZero("min_p")) defaults.minP = share(fields, "min_p");
   return defaults;
 }
 

@@ -33,7 +33,8 @@ import type {
 
 /**
  * A language model: tokenizer, embedding, body and head, loaded onto a device. Every method that computes is a promise
- * and takes an `AbortSignal`; calls are queued on the device in the order in which they were made.
+ * and takes an `AbortSignal`; calls are queued on the device in the order in which they were made. A long prompt is queued
+ * in parts, between which other calls may come; those of one session follow each other whole.
  */
 export class LanguageModel {
   readonly name: string;
@@ -43,7 +44,7 @@ export class LanguageModel {
   readonly head: LinearHead;
   readonly embedding: Embedding;
   readonly device: Device;
-  /** What generation_config.json says; `generate` goes by it where no option says otherwise. */
+  /** What generation_config.json says; `generate` goes by it where no option says otherwise. Empty without one. */
   readonly generationDefaults: GenerateOptions;
   readonly eosIds: readonly number[];
   /** Milliseconds that loading took. */
@@ -155,7 +156,9 @@ export class LanguageModel {
 
   /**
    * Tokens after a prompt, as they come. Greedy or sampled by `options` and, where they say nothing, by the model's
-   * generation config; with neither a sample at temperature 1. The same seed gives the same text.
+   * generation_config.json, which is greedy unless it says `do_sample`, as in transformers; without one a sample at
+   * temperature 1. An option that only a sample needs (temperature, filter, seed) asks for one. The same seed gives the
+   * same text.
    * @throws InputError at once, for the prompt or an option; AbortError from the iterator when `signal` fires
    */
   generate(input: Prompt, options: GenerateOptions = {}): AsyncGenerator<Piece, void, undefined> {
@@ -198,7 +201,9 @@ export class LanguageModel {
 
   /** Log-probability and rank of each token of a text of any length. @throws InputError, AbortError */
   score(input: Prompt, options: ScoreOptions = {}): Promise<Score> {
-    return score(this.runner, this.head, this.tokenizer, this.ids(input, undefined), options);
+    const { runner, head, tokenizer } = this;
+    const text = typeof input === "string" ? input : undefined;
+    return score({ runner, head, tokenizer }, { ids: this.ids(input, undefined), text }, options);
   }
 
   /** An empty sequence with its cache; `close` it after use. */
@@ -245,19 +250,23 @@ export class LanguageModel {
     return new Distribution(this.head, hidden, {
       text,
       ids,
-      continuation: (more) => this.continuation(ids, more),
+      continuation: (more, options) => this.continuation(ids, more, options),
     });
   }
 
-  /** Log-probabilities of `more`, each after `ids` and those before it. */
-  private async continuation(ids: readonly number[], more: readonly number[]): Promise<number[]> {
+  /** Hidden states [more.length, D] from which each of `more` is predicted, after `ids` and those before it. */
+  private async continuation(
+    ids: readonly number[],
+    more: readonly number[],
+    options: CallOptions,
+  ): Promise<Float32Array> {
     const all = [...ids, ...more];
     // The last token is predicted, but not read.
     if (all.length > this.maxPositions + 1)
       throw new InputError(
         `the prompt and the text after it have ${all.length} tokens; the model's context holds ${this.maxPositions}`,
       );
-    const { tokens } = await this.score({ ids: all });
-    return tokens.slice(ids.length).map(({ logProb }) => logProb!);
+    const { hidden } = await this.hidden({ ids: all.slice(0, -1) }, { signal: options.signal });
+    return hidden.subarray((ids.length - 1) * this.runner.dim);
   }
 }

@@ -8,7 +8,7 @@ import { Embedding } from "../vocab/embedding.js";
 import { findPadding, type Padding, trimBias } from "../vocab/padding.js";
 import { findTying, type Tying } from "../vocab/tying.js";
 import { VocabMatrix } from "../vocab/vocab-matrix.js";
-import { checkFits } from "./fits.js";
+import { checkFits, weightLimit } from "./fits.js";
 import { countParameters, type Parameters, storedFormats } from "./info.js";
 import { type OpenModel, openModel } from "./open.js";
 import { Runner } from "./runner.js";
@@ -156,7 +156,7 @@ async function upload(
 ): Promise<{ vocab: Vocabularies; body: Awaited<ReturnType<typeof uploadBody>> }> {
   const untied = tying.tied ? undefined : spec.head.weight;
   const sources = [spec.embedding.table, ...(untied ? [untied] : []), ...bodyMatrices(spec.body)];
-  checkFits(device, sources);
+  checkFits(device, sources, await weightLimit(device));
   const stored = ({ type, rows, cols }: Pick<Matrix, "type" | "rows" | "cols">) =>
     rows * rowBytes(type, cols);
   const total = sources.reduce((sum, source) => sum + stored(source), 0);

@@ -8,8 +8,8 @@ import type { ByteSource, Checkpoint, FileSet } from "./formats/checkpoint.js";
 import { readJson } from "./formats/files.js";
 import { float32Checkpoint } from "./formats/float32-checkpoint.js";
 import { MODEL_FILES, readTexts } from "./formats/folder.js";
-import { openGguf } from "./formats/gguf.js";
-import { openSafetensorsFolder } from "./formats/safetensors.js";
+import { type GgufCheckpoint, isGguf, openGguf } from "./formats/gguf.js";
+import { isPickle, openSafetensorsFolder, pickleHelp } from "./formats/safetensors.js";
 import { type GenerationConfig, readGenerationConfig } from "./generation-config.js";
 import { tokenizerFromFiles } from "./tokenizer/from-files.js";
 import { tokenizerFromGguf } from "./tokenizer/from-gguf.js";
@@ -30,7 +30,8 @@ export interface OpenModel {
 }
 
 /**
- * Opens a Hugging Face folder (config.json beside the weights), a .gguf file, or a folder of one such file.
+ * Opens a Hugging Face folder (config.json beside the weights), a .gguf file, or a folder of one such file and no
+ * safetensors. A generation_config.json is read of folders; beside a file that is named itself nothing is looked for.
  * @param weights as `LanguageModel.load` has it; default "stored"
  * @throws InputError for anything wrong with the files
  */
@@ -39,8 +40,11 @@ export async function openModel(
   weights: LoadOptions["weights"] = "stored",
 ): Promise<OpenModel> {
   if ("read" in files) return openGgufModel(files);
+  const gguf = await ggufAlone(files);
+  if (gguf) return openGgufModel(gguf, files);
   const config = await readJson(files, "config.json");
-  return config ? openFolder(files, config, weights) : openGgufModel(await onlyGguf(files), files);
+  if (config) return openFolder(files, config, weights);
+  throw new InputError(`${files.name}: expected config.json or one .gguf file, got neither`);
 }
 
 /**
@@ -48,12 +52,16 @@ export async function openModel(
  * @throws InputError when there is none, or for anything wrong with it
  */
 export async function openTokenizer(files: ModelFiles): Promise<Tokenizer> {
-  const folder = "read" in files ? undefined : await tokenizerFromFiles(files);
-  if (folder) return folder;
-  if (!("read" in files) && (await files.list()).includes("config.json"))
-    throw new InputError(`${files.name}: has no tokenizer.json`);
-  const source = "read" in files ? files : await onlyGguf(files);
-  const checkpoint = await openGguf(source);
+  if ("read" in files) return ggufTokenizer(files);
+  const gguf = await ggufAlone(files);
+  if (gguf) return ggufTokenizer(gguf);
+  const tokenizer = await tokenizerFromFiles(files);
+  if (tokenizer) return tokenizer;
+  throw new InputError(`${files.name}: has no tokenizer.json`);
+}
+
+async function ggufTokenizer(source: ByteSource): Promise<Tokenizer> {
+  const checkpoint = await openOnlyFile(source);
   try {
     const tokenizer = tokenizerFromGguf(source.name, checkpoint.metadata);
     if (!tokenizer) throw new InputError(`${source.name}: holds no tokenizer`);
@@ -63,14 +71,22 @@ export async function openTokenizer(files: ModelFiles): Promise<Tokenizer> {
   }
 }
 
-async function onlyGguf(files: FileSet): Promise<ByteSource> {
-  const names = (await files.list()).filter((name) => name.endsWith(".gguf"));
-  if (names.length !== 1)
+/**
+ * The .gguf file of a folder whose weights are in it alone. Such folders are published with the config.json of the model
+ * that the file was made of; it says nothing that the file doesn't.
+ * @throws InputError for several, or for one beside safetensors without a config.json
+ */
+async function ggufAlone(files: FileSet): Promise<ByteSource | undefined> {
+  const names = (await files.list()).filter((name) => !name.includes("/"));
+  const found = names.filter((name) => name.endsWith(".gguf"));
+  const others = names.filter((name) => /\.safetensors(\.index\.json)?$/.test(name));
+  if (found.length === 0 || (others.length > 0 && names.includes("config.json"))) return undefined;
+  if (found.length > 1 || others.length > 0)
     throw new InputError(
-      `${files.name}: expected config.json or one .gguf file, got ${names.length === 0 ? "neither" : names.join(", ")}`,
+      `${files.name}: which file is the model? There are ${[...found, ...others].join(", ")}: name one .gguf file`,
     );
-  const source = await files.open(names[0]);
-  if (!source) throw new InputError(`${files.name}: ${names[0]} is listed but can't be opened`);
+  const source = await files.open(found[0]);
+  if (!source) throw new InputError(`${files.name}: ${found[0]} is listed but can't be opened`);
   return source;
 }
 
@@ -113,7 +129,7 @@ async function generationFields(files: FileSet): Promise<Fields | undefined> {
   return json && Fields.of(`${files.name}/generation_config.json`, json);
 }
 
-/** A GGUF file says which ids end a text; how to generate, a generation_config.json beside it may say. */
+/** A GGUF file says which ids end a text; how to generate, a generation_config.json of its folder may say. */
 async function ggufGeneration(
   folder: FileSet | undefined,
   tokenizer: Tokenizer | undefined,
@@ -123,15 +139,25 @@ async function ggufGeneration(
   return readGenerationConfig(fields, nothing, tokenizer);
 }
 
+/** A file that is a whole model, which a GGUF file alone is, whatever its name. @throws InputError for another */
+async function openOnlyFile(source: ByteSource): Promise<GgufCheckpoint> {
+  const { name } = source;
+  try {
+    if (name.endsWith(".safetensors"))
+      throw new InputError(
+        `${name}: holds weights alone; give the folder in which it lies beside its config.json`,
+      );
+    if (isPickle(name) && !(await isGguf(source))) throw new InputError(pickleHelp(name));
+  } catch (error) {
+    await source.close?.();
+    throw error;
+  }
+  return openGguf(source);
+}
+
 /** @param folder in which the file lies alone, perhaps beside a generation_config.json */
 async function openGgufModel(source: ByteSource, folder?: FileSet): Promise<OpenModel> {
-  if (source.name.endsWith(".safetensors")) {
-    await source.close?.();
-    throw new InputError(
-      `${source.name}: holds weights alone; give the folder in which it lies beside its config.json`,
-    );
-  }
-  const checkpoint = await openGguf(source);
+  const checkpoint = await openOnlyFile(source);
   try {
     const fields = new Fields(source.name, (name) => checkpoint.metadata.get(name));
     const { architecture, spec } = await readGguf(fields, checkpoint);

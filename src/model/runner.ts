@@ -3,6 +3,7 @@ import { bodyBuffers, bodyProgram } from "../body/transformer.js";
 import { InputError, throwIfAborted } from "../errors.js";
 import type { Device, KvCache, Matrix } from "../kernels/device.js";
 import type { Program } from "../kernels/op.js";
+import { inTurn } from "../kernels/turn.js";
 import type { Embedding } from "../vocab/embedding.js";
 
 /** Rows of one call of the device: activations stay small however long a prompt is. */
@@ -35,6 +36,8 @@ export interface Fed {
 export class Runner {
   /** Ids in, `bodyBuffers.hidden` out: what generation, scoring and training run; no layer is captured. */
   readonly program: Program;
+  /** The end of the last call of each cache. */
+  private readonly turns = new WeakMap<KvCache, Promise<unknown>>();
 
   constructor(
     readonly device: Device,
@@ -60,10 +63,25 @@ export class Runner {
 
   /**
    * Feeds sequences, packed without padding and cut into calls of `ROWS_OF_A_CALL` rows. On success each cache has
-   * grown by its ids; on failure each is as it was.
+   * grown by its ids; on failure each is as it was. Calls of one cache follow each other whole, in the order in which
+   * they were made.
    * @throws InputError for a sequence without ids, an id outside the vocabulary, or one that outgrows the context
    */
-  async run(feeds: readonly Feed[], options: RunOptions = {}): Promise<Fed[]> {
+  run(feeds: readonly Feed[], options: RunOptions = {}): Promise<Fed[]> {
+    const earlier = feeds.flatMap(({ cache }) => this.turns.get(cache) ?? []);
+    // Without a wait it is on the device's queue now, before whatever its caller asks next.
+    const call =
+      earlier.length === 0
+        ? this.runNow(feeds, options)
+        : inTurn(Promise.all(earlier), options.signal, () => this.runNow(feeds, options));
+    const turn = Promise.allSettled([...earlier, call]).then(() => {
+      for (const { cache } of feeds) if (this.turns.get(cache) === turn) this.turns.delete(cache);
+    });
+    for (const { cache } of feeds) this.turns.set(cache, turn);
+    return call;
+  }
+
+  private async runNow(feeds: readonly Feed[], options: RunOptions): Promise<Fed[]> {
     const { rows = "last", layers = [], signal } = options;
     for (const feed of feeds) this.check(feed);
     const D = this.dim;

@@ -1,6 +1,8 @@
 import { checkFields, InputError } from "../errors.js";
 import type { LinearHead } from "../head/linear.js";
+import { fittingPositions } from "./fits.js";
 import type { Runner } from "./runner.js";
+import { predictedBytes } from "./score-bytes.js";
 import type { Tokenizer } from "./tokenizer/tokenizer.js";
 import type { Score, ScoredToken, ScoreOptions } from "./types.js";
 
@@ -29,21 +31,31 @@ export function scoreWindows(length: number, size: number, stride: number): Wind
   return windows;
 }
 
+/** What scoring needs of a model. */
+export interface Scorer {
+  readonly runner: Runner;
+  readonly head: LinearHead;
+  readonly tokenizer: Tokenizer | undefined;
+}
+
+/** What is scored. */
+export interface ScoreInput {
+  readonly ids: readonly number[];
+  /** The text that the ids were made of; undefined when ids were given. */
+  readonly text?: string;
+}
+
 /**
  * The log-probability and rank of each token given those before it; of a text longer than a window, given those
  * before it in its window.
  * @throws InputError for a text of no tokens, or a window or stride out of range
  */
-export async function score(
-  runner: Runner,
-  head: LinearHead,
-  tokenizer: Tokenizer | undefined,
-  ids: readonly number[],
-  options: ScoreOptions,
-): Promise<Score> {
+export async function score(model: Scorer, input: ScoreInput, options: ScoreOptions): Promise<Score> {
   checkFields("score", options, ["window", "stride", "signal"]);
+  const { runner, head, tokenizer } = model;
+  const { ids } = input;
   const { signal } = options;
-  const { window, stride } = windowOptions(options, runner.maxPositions);
+  const { window, stride } = windowOptions(options, runner, ids.length);
   const logProbs: (number | null)[] = [null];
   const ranks: (number | null)[] = [null];
   for (const { start, end, predictFrom } of scoreWindows(ids.length, window, stride)) {
@@ -69,15 +81,25 @@ export async function score(
       cache.free();
     }
   }
-  return summary(ids, logProbs, ranks, tokenizer);
+  return summary(input, logProbs, ranks, tokenizer);
 }
 
-function windowOptions(options: ScoreOptions, maxPositions: number): { window: number; stride: number } {
+/** Options with their defaults: the longest window that the context, and the device's memory beside the weights, allow. */
+function windowOptions(
+  options: ScoreOptions,
+  { maxPositions, device, program }: Runner,
+  length: number,
+): { window: number; stride: number } {
   // A window's last token takes no position: it is predicted, and nothing from it.
   const most = maxPositions + 1;
-  const { window = most } = options;
+  const fitting = Math.max(2, Math.min(most, fittingPositions(device, program) + 1));
+  const { window = fitting } = options;
   if (!Number.isInteger(window) || window < 2 || window > most)
     throw new InputError(`window: expected a whole number from 2 to ${most}, got ${window}`);
+  if (Math.min(window, length) > fitting)
+    throw new InputError(
+      `window: the keys and values of ${Math.min(window, length)} tokens do not fit into the device's memory; expected at most ${fitting}, got ${window}`,
+    );
   const { stride = Math.max(1, Math.floor(window / 2)) } = options;
   if (!Number.isInteger(stride) || stride < 1 || stride > window - 1)
     throw new InputError(`stride: expected a whole number from 1 to ${window - 1}, got ${stride}`);
@@ -85,7 +107,7 @@ function windowOptions(options: ScoreOptions, maxPositions: number): { window: n
 }
 
 function summary(
-  ids: readonly number[],
+  { ids, text: given }: ScoreInput,
   logProbs: readonly (number | null)[],
   ranks: readonly (number | null)[],
   tokenizer: Tokenizer | undefined,
@@ -93,18 +115,14 @@ function summary(
   const tokens: ScoredToken[] = [];
   const stream = tokenizer?.textStream();
   let sum = 0;
-  let bytes = 0;
   for (const [i, id] of ids.entries()) {
     const text = stream?.push(id) ?? "";
     const rest = i === ids.length - 1 ? (stream?.end() ?? "") : "";
-    const logProb = logProbs[i];
-    if (logProb !== null) {
-      sum += logProb;
-      bytes += utf8Length(text + rest);
-    }
-    tokens.push({ id, text: text + rest, logProb, rank: ranks[i] });
+    sum += logProbs[i] ?? 0;
+    tokens.push({ id, text: text + rest, logProb: logProbs[i], rank: ranks[i] });
   }
   const count = ids.length - 1;
+  const bytes = tokenizer ? predictedBytes(tokenizer, ids, given) : 0;
   return {
     tokens,
     sum,
@@ -112,10 +130,4 @@ function summary(
     perplexity: count > 0 ? Math.exp(-sum / count) : null,
     bitsPerByte: bytes > 0 ? -sum / Math.LN2 / bytes : null,
   };
-}
-
-const encoder = new TextEncoder();
-
-function utf8Length(text: string): number {
-  return encoder.encode(text).length;
 }

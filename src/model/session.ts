@@ -1,3 +1,4 @@
+import { InputError } from "../errors.js";
 import type { KvCache } from "../kernels/device.js";
 import type { Runner } from "./runner.js";
 import type { CallOptions } from "./types.js";
@@ -7,6 +8,9 @@ import type { CallOptions } from "./types.js";
  * until one of the two goes its own way. `close` gives the cache's memory back.
  */
 export class Session {
+  /** Feeds that have not settled. */
+  private feeding = 0;
+
   private constructor(
     private readonly runner: Runner,
     private readonly cache: KvCache,
@@ -20,7 +24,7 @@ export class Session {
 
   /** Tokens fed so far. */
   get length(): number {
-    return this.cache.length;
+    return this.fed.length;
   }
 
   /** Positions left before the context's end. */
@@ -35,22 +39,34 @@ export class Session {
 
   /**
    * Appends ids and gives the hidden state of the last one, [D], after the final norm. A failed or aborted call leaves
-   * the session as it was.
-   * @throws InputError for no ids, an id outside the vocabulary, or more than `room`
+   * the session as it was. Feeds that are made before earlier ones have settled wait for them, and append in order.
+   * @throws InputError for no ids, an id outside the vocabulary, or more than `room`; AbortError
    */
   async feed(ids: readonly number[], options: CallOptions = {}): Promise<Float32Array> {
-    const [{ hidden }] = await this.runner.run([{ cache: this.cache, ids }], { signal: options.signal });
-    for (const id of ids) this.fed.push(id);
-    return hidden;
+    const own = [...ids];
+    this.feeding++;
+    try {
+      const [{ hidden }] = await this.runner.run([{ cache: this.cache, ids: own }], {
+        signal: options.signal,
+      });
+      for (const id of own) this.fed.push(id);
+      return hidden;
+    } finally {
+      this.feeding--;
+    }
   }
 
-  /** A second sequence with the same past. */
+  /** A second sequence with the same past; of a feed that is under way it has nothing. */
   fork(): Session {
-    return new Session(this.runner, this.cache.fork(), [...this.fed]);
+    const cache = this.cache.fork();
+    cache.truncate(this.length);
+    return new Session(this.runner, cache, [...this.fed]);
   }
 
-  /** Forgets what follows the first `length` tokens. */
+  /** Forgets what follows the first `length` tokens. @throws InputError while a feed is under way */
   truncate(length: number): void {
+    if (this.feeding > 0)
+      throw new InputError("truncate: a feed of this session is under way: await it before you cut");
     this.cache.truncate(length);
     this.fed.length = length;
   }

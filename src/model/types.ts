@@ -1,7 +1,10 @@
+import type { CallOptions } from "../head/ask.js";
 import type { Device } from "../kernels/device.js";
 import type { StoredType } from "../kernels/format.js";
 import type { SamplingOptions } from "../sampling/options.js";
 import type { ByteSource, FileSet } from "./formats/checkpoint.js";
+
+export type { CallOptions } from "../head/ask.js";
 
 /** What `LanguageModel.load` does, for a progress line. `done` and `total` are bytes for "weights". */
 export interface Progress {
@@ -29,10 +32,6 @@ export type ModelFiles = FileSet | ByteSource;
 
 /** Text, to which the tokenizer adds what the model's tokenizer adds (BOS), or ids, to which nothing is added. */
 export type Prompt = string | { readonly ids: ArrayLike<number> };
-
-export interface CallOptions {
-  readonly signal?: AbortSignal;
-}
 
 /** Options of `hidden`. */
 export interface HiddenOptions extends CallOptions {
@@ -123,7 +122,8 @@ export interface GeneratedOne extends Omit<Generated, "finishReason" | "timing">
 /** Options of `score`. */
 export interface ScoreOptions extends CallOptions {
   /**
-   * Tokens of a window, from 2 to the model's context + 1 (default): the last one is predicted, but not read.
+   * Tokens of a window, from 2 to the model's context + 1: the last one is predicted, but not read. Default: the
+   * context + 1, or as many as the device's memory has room for beside the weights.
    */
   readonly window?: number;
   /** Tokens by which windows advance, from 1 to `window` - 1; default: half of the window. */
@@ -146,7 +146,11 @@ export interface Score {
   readonly count: number;
   /** exp(-sum / count); null when nothing was predicted (a text of one token). */
   readonly perplexity: number | null;
-  /** -sum / ln 2 over the UTF-8 bytes of the predicted text; null when it has none. */
+  /**
+   * -sum / ln 2 over the UTF-8 bytes of the predicted text: of the text that was given (of ids, of what they decode
+   * to), less those of a first token that nothing predicted. Special tokens have none, nor has a space that the
+   * tokenizer put before the text. Null when there is no such text, or no tokenizer.
+   */
   readonly bitsPerByte: number | null;
 }
 

@@ -31,7 +31,7 @@ export interface StepMetric {
   readonly type: "step";
   /** Steps finished, this one too: the first is 1. */
   readonly step: number;
-  /** Mean cross-entropy of the step's batch, in nats per predicted token. */
+  /** Mean loss of the step's batch, in nats per predicted token, with label smoothing and z-loss where they are on. */
   readonly loss: number;
   readonly learningRate: number;
   /** Norm of the whole gradient before clipping. */

@@ -40,7 +40,10 @@ describe.runIf(built)("bad input: exit code 2, one line, no stack", () => {
     const path = await bent("pickle", {});
     rmSync(join(path, "model.safetensors"));
     writeFileSync(join(path, "pytorch_model.bin"), "pickle");
-    await refuse(path, /pytorch_model\.bin/);
+    const help = /pytorch_model\.bin: is a pickle.* python -c '[^']*'/;
+    await refuse(path, help);
+    await refuse(join(path, "pytorch_model.bin"), help);
+    await expectRefused(["tokenize", "a", "--model", join(path, "pytorch_model.bin")], help);
   });
   it("a file that is no model", () => {
     writeFileSync(join(folder, "text.gguf"), "this is a text");
@@ -93,6 +96,11 @@ describe.runIf(built)("bad input: exit code 2, one line, no stack", () => {
     expectRefused(["next", "a", "--top", "265", ...good], /--top: .*257/));
   it("--of beyond the context", () =>
     expectRefused(["next", "a", "--of", "b".repeat(65), ...good], /prompt and the text after it.*66.*64/));
+
+  it("windows that do not fit the context, or the stride", async () => {
+    await expectRefused(["score", "ab", "--window", "66", ...good], /window: .* from 2 to 65, got 66/);
+    await expectRefused(["score", "ab", "--window", "4", "--stride", "4", ...good], /stride: .* to 3, got 4/);
+  });
 
   it("a score of one token says what it is", async () => {
     const { code, stdout, stderr } = await lmhead(["score", "a", ...good, "--json"]);

@@ -215,6 +215,20 @@ describe.runIf(built)("the command line's contract", () => {
       expect(await lmheadJson<ScoreJson>(["score", ...model], { input: text })).toEqual(answer);
     });
 
+    it("reads by windows of the size and stride asked for", async () => {
+      const text = "hello, world";
+      const windows = ["--window", "4", "--stride", "1"];
+      const whole = await lmheadJson<ScoreJson>(["score", text, ...model]);
+      const small = await lmheadJson<ScoreJson>(["score", text, ...windows, ...model]);
+      expect(small.count).toBe(whole.count);
+      expect(small.tokens.slice(0, 4)).toEqual(whole.tokens.slice(0, 4));
+      // The last token given the three before it.
+      const ids = small.tokens.slice(-4).map(({ id }) => id);
+      const last = await lmheadJson<ScoreJson>(["score", "--ids", ids.join(" "), ...model]);
+      close(small.tokens.at(-1)!.logProb!, last.tokens[3].logProb!);
+      expect(small.tokens.at(-1)!.logProb).not.toBe(whole.tokens.at(-1)!.logProb);
+    });
+
     it("prints tokens and a summary", async () => {
       const { stdout, code } = await lmhead(["score", "hello world", ...model]);
       expect(code).toBe(0);

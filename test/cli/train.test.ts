@@ -262,6 +262,19 @@ describe.runIf(built)("lmhead train", () => {
       return expectRefused(["train", corpus, "--out", join(folder, "never"), "--config", file], message);
     });
 
+    it("of a file may be whole with a flag alone", async () => {
+      const file = join(folder, "half.json");
+      const { beta1: _, ...rest } = { ...settings, beta1: 0.9 };
+      writeFileSync(file, JSON.stringify({ ...rest, steps: 2, warmupSteps: 0, momentum: 0.5 }));
+      const out = freshOut();
+      const args = ["train", corpus, "--out", out, "--config", file];
+      await expectRefused(args, /half\.json: momentum is for optimizer sgd, muon/);
+      const { code, stderr } = await lmhead([...args, "--optimizer", "sgd"]);
+      expect(code, stderr).toBe(0);
+      const plan = JSON.parse(readFileSync(join(out, "train.json"), "utf8"));
+      expect(plan.settings).toMatchObject({ optimizer: "sgd", momentum: 0.5 });
+    });
+
     it("of a file that is not there, or a folder, are refused", async () => {
       const args = ["train", corpus, "--out", join(folder, "never"), "--config"];
       await expectRefused([...args, join(folder, "nothing.json")], /nothing\.json: no such file/);

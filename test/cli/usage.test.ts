@@ -89,6 +89,8 @@ describe.runIf(built)("lmhead, before any model", () => {
     ["--stop nothing", ["generate", "a", "--stop", "", ...model], /--stop: expected a text/],
     ["--alternatives -1", ["generate", "a", "--alternatives", "-1", ...model], /--alternatives: expected/],
     ["--greedy with --top-p", ["generate", "a", "--greedy", "--top-p", "0.5", ...model], /--greedy/],
+    ["--window 1", ["score", "a", "--window", "1", ...model], /--window: expected a whole number from 2/],
+    ["--stride 0", ["score", "a", "--stride", "0", ...model], /--stride: expected/],
     ["text and --file", ["score", "a", "--file", "b", ...model], /expected one of/],
     [
       "no such file to score",

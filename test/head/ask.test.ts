@@ -1,6 +1,7 @@
 import { afterAll, describe, expect, expectTypeOf, it } from "vitest";
-import type { Answer, Ask, Top } from "../../src/head/ask.js";
-import { Distribution } from "../../src/head/distribution.js";
+import { AbortError, throwIfAborted } from "../../src/errors.js";
+import type { Answer, Ask, CallOptions, Top } from "../../src/head/ask.js";
+import { Distribution, type TokenDistribution } from "../../src/head/distribution.js";
 import { LinearHead } from "../../src/head/linear.js";
 import { samplingOf } from "../../src/sampling/options.js";
 import { ProcessedDistribution } from "../../src/sampling/processed.js";
@@ -117,14 +118,114 @@ describe.each(devices)("what a head refuses, and what it answers: %s", async (_,
   });
 
   it("text of several tokens goes by the continuation, or is refused", async () => {
-    const aware = new Distribution(head, hidden, { text, continuation: async (ids) => ids.map((id) => -id) });
-    expect(await aware.logProb("bcd")).toBe(-6);
-    expect(await aware.prob("bcd")).toBe(Math.exp(-6));
+    const rows = Float32Array.of(...hidden, ...floats(8, 6, 3), ...floats(8, 7, 3));
+    const continuation = async (ids: readonly number[]) => rows.subarray(0, 8 * ids.length);
+    const aware = new Distribution(head, hidden, { text, ids: [3], continuation });
+    const each = [0, 1, 2].map((i) => new Distribution(head, rows.slice(8 * i, 8 * i + 8)));
+    const raw = await Promise.all(each.map((one, i) => one.logProb(i + 1)));
+    const sum = raw[0] + raw[1] + raw[2];
+    expect(await aware.logProb("bcd")).toBeCloseTo(sum, 9);
+    expect(await aware.prob("bcd")).toBeCloseTo(Math.exp(sum), 9);
     const unaware = new Distribution(head, hidden, { text });
     await expect(unaware.prob("bcd")).rejects.toThrow(/is 3 tokens/);
     await expect(unaware.prob("")).rejects.toThrow(/empty text/);
     await expect(new Distribution(head, hidden).prob("b")).rejects.toThrow(/no tokenizer/);
-    await expect((await aware.processed({})).prob("bcd")).rejects.toThrow(/is 3 tokens/);
+    await expect((await unaware.processed({})).prob("bcd")).rejects.toThrow(/is 3 tokens/);
+
+    // Processed, each after those before it: the penalty has seen them.
+    expect(await (await aware.processed({})).logProb("bcd")).toBeCloseTo(sum, 6);
+    const options = { temperature: 1.4, repetitionPenalty: 3, topK: 39 };
+    const processed = await aware.processed(options);
+    const chain = await Promise.all(
+      each.map(async (one, i) => (await one.processed(options, [3, 1, 2].slice(0, i + 1))).logProb(i + 1)),
+    );
+    expect(await processed.logProb("bcd")).toBeCloseTo(chain[0] + chain[1] + chain[2], 9);
+    expect(await processed.prob("bcd")).toBeCloseTo(Math.exp(chain[0] + chain[1] + chain[2]), 9);
+    await expect(processed.rank("bcd")).rejects.toThrow(/is 3 tokens .*: a rank is of one token/);
+    // What a filter removes can't come, whichever token it is.
+    const greedy = await aware.processed({ greedy: true });
+    const best = await Promise.all(each.map(async (one) => (await one.top(1))[0].id));
+    const spelled = (ids: number[]) => ids.map((id) => String.fromCharCode(97 + id)).join("");
+    expect(await greedy.prob(spelled(best))).toBe(1);
+    expect(await greedy.logProb(spelled([best[0], (best[1] + 1) % 40]))).toBe(-Infinity);
+    expect(await greedy.prob(spelled([(best[0] + 1) % 40, 0]))).toBe(0);
+  });
+
+  const questions: [string, (next: TokenDistribution, options: CallOptions) => Promise<unknown>][] = [
+    ["top", (next, options) => next.top(3, options)],
+    ["prob", (next, options) => next.prob("b", options)],
+    ["logProb", (next, options) => next.logProb("b", options)],
+    ["rank", (next, options) => next.rank("b", options)],
+    ["entropy", (next, options) => next.entropy(options)],
+    ["logSumExp", (next, options) => next.logSumExp(options)],
+    ["logits", (next, options) => next.logits(options)],
+    ["sample", (next, options) => next.sample({ seed: 1 }, options)],
+  ];
+
+  it.each([
+    ...questions,
+    [
+      "several tokens",
+      (next: TokenDistribution, options: CallOptions) => next.logProb("bcd", options),
+    ] as const,
+    [
+      "processed",
+      (next: TokenDistribution, options: CallOptions) =>
+        (next as Distribution).processed({ topK: 2 }, undefined, options),
+    ] as const,
+  ])("%s hands its signal on, so that it ends what runs", async (_, question) => {
+    const { signal } = new AbortController();
+    const seen: (AbortSignal | undefined)[] = [];
+    const watched = Object.create(device, {
+      ask: {
+        value: (...all: Parameters<typeof device.ask>) => {
+          seen.push(all[3]);
+          return device.ask(...all);
+        },
+      },
+    }) as typeof device;
+    const raw = new Distribution(new LinearHead(watched, head.weights), hidden, {
+      text,
+      continuation: async (ids, { signal }) => {
+        seen.push(signal);
+        throwIfAborted(signal);
+        return Float32Array.from({ length: ids.length * hidden.length }, (_, i) => hidden[i % hidden.length]);
+      },
+    });
+    await question(raw, { signal });
+    expect(new Set(seen)).toEqual(new Set([signal]));
+    await expect(question(raw, { signal: AbortSignal.abort() })).rejects.toThrow(AbortError);
+    await expect(question(raw, { sginal: signal } as CallOptions)).rejects.toThrow(/unknown option "sginal"/);
+  });
+
+  it.each(questions)("%s of a processed distribution takes a signal too", async (_, question) => {
+    const processed = await new Distribution(head, hidden, { text }).processed({ topK: 3 });
+    await question(processed, {});
+    await expect(question(processed, { signal: AbortSignal.abort() })).rejects.toThrow(AbortError);
+    await expect(question(processed, { sginal: 1 } as CallOptions)).rejects.toThrow(
+      /unknown option "sginal"/,
+    );
+  });
+
+  it("sums that one caller aborts are another's to have; without signals one pass does for both", async () => {
+    let passes = 0;
+    const counted = Object.create(device, {
+      ask: {
+        value: (...all: Parameters<typeof device.ask>) => {
+          passes++;
+          return device.ask(...all);
+        },
+      },
+    }) as typeof device;
+    const raw = new Distribution(new LinearHead(counted, head.weights), hidden);
+    const controller = new AbortController();
+    const stopped = expect(raw.entropy({ signal: controller.signal })).rejects.toThrow(AbortError);
+    const both = Promise.all([raw.entropy(), raw.logSumExp()]);
+    controller.abort();
+    await stopped;
+    const [entropy, logSumExp] = await both;
+    expect([await raw.entropy(), await raw.logSumExp()]).toEqual([entropy, logSumExp]);
+    expect(passes).toBe(2);
   });
 
   it("a question that failed is asked anew", async () => {

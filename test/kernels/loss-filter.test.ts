@@ -3,7 +3,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import { InputError } from "../../src/errors.js";
 import type { Device } from "../../src/kernels/device.js";
 import type { LossQuery } from "../../src/kernels/loss.js";
-import { openDevice } from "../../src/kernels/open.js";
+import { WasmDevice } from "../../src/kernels/wasm/device.js";
 import { devices } from "../devices.js";
 import { distance, floatSource, floats } from "./random.js";
 
@@ -159,11 +159,11 @@ describe.each(devices)("gradient filter: %s", async (_, open) => {
   });
 });
 
-it("the gradient filter gives the same bits for 1 and 3 threads", async () => {
+it("the gradient filter gives the same bits for 1 and 3 threads, and without shared memory", async () => {
   const shape = { N: 260, V: 333, D: 45, seed: 11, peak: 2 };
-  const [one, three] = await Promise.all(
-    [1, 3].map(async (threads) => {
-      const device = await openDevice({ device: "wasm", threads });
+  const [one, three, unshared] = await Promise.all(
+    [1, 3, 0].map(async (threads) => {
+      const device = await WasmDevice.start(threads, "test");
       const { plain, ...got } = await gradientsOf(device, shape, 0.01);
       await device.close();
       return got;
@@ -171,4 +171,5 @@ it("the gradient filter gives the same bits for 1 and 3 threads", async () => {
   );
   expect(one.filtered).toBeGreaterThan(0.1);
   expect(three).toEqual(one);
+  expect(unshared).toEqual(one);
 });

@@ -222,6 +222,11 @@ describe("a new llama with a tokenizer of its own", () => {
   });
 });
 
+/** Of the tokens that are not masked, after a prompt. */
+async function logSumExp(model: LanguageModel): Promise<number> {
+  return (await model.next("the cat")).logSumExp();
+}
+
 async function collect<T>(from: AsyncIterable<T>, each: (item: T) => void): Promise<T[]> {
   const all: T[] = [];
   for await (const item of from) {
@@ -241,7 +246,11 @@ describe.each<TinyFamily>(["llama", "qwen2", "gpt2"])("a tiny %s", (family) => {
     expect(distance(theirs.logits, ours.logits)).toBeLessThan(1e-6);
     for (const text of texts) expect(gguf.encode(text)).toEqual(folder.encode(text));
     expect(gguf.info().eosIds).toEqual(folder.info().eosIds);
-    expect(gguf.info().tied).toBe(folder.info().tied);
+    for (const field of ["tied", "rows", "vocabSize", "paddedRows", "padding"] as const)
+      expect([field, gguf.info()[field]]).toEqual([field, folder.info()[field]]);
+    expect(gguf.info()).toMatchObject({ vocabSize: byteTokenizerSize, paddedRows: 5, padding: "masked" });
+    const sums = [await logSumExp(folder), await logSumExp(gguf)];
+    expect(Math.abs(sums[0] - sums[1])).toBeLessThan(1e-5);
     await folder.close();
     await gguf.close();
   });

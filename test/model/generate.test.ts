@@ -136,7 +136,8 @@ describe.each(devices)("generation by a tiny model on %s", (_, open) => {
 
   test("generation_config.json fills what no option says", async () => {
     const config = (json: object): Bend => ({ files: { "generation_config.json": JSON.stringify(json) } });
-    const greedy = await load("llama", config({ do_sample: false, max_new_tokens: 3, temperature: 0 }));
+    const zero = { do_sample: false, max_new_tokens: 3, temperature: 0, top_p: 0, top_k: 0 };
+    const greedy = await load("llama", config(zero));
     expect(greedy.generationDefaults).toEqual({ greedy: true, maxNewTokens: 3 });
     const made = await greedy.generateAll(prompt, { ignoreEos: true });
     expect(made.ids.length).toBe(3);
@@ -153,6 +154,33 @@ describe.each(devices)("generation by a tiny model on %s", (_, open) => {
     await expect(load("llama", config({ do_sample: true, temperature: "hot" }))).rejects.toThrow(
       /generation_config.json: temperature: expected a number above 0, got "hot"/,
     );
+  });
+
+  test.each([{}, { do_sample: false }, { do_sample: null }])(
+    "a file that says %j is greedy, and its filters hold for who asks for a sample",
+    async (file) => {
+      const filters = { temperature: 0.5, top_k: 4, top_p: 0.9, min_p: 0.01 };
+      const json = JSON.stringify({ ...file, ...filters, max_new_tokens: 8 });
+      const model = await load("llama", { files: { "generation_config.json": json } });
+      const made = async (options: GenerateOptions) =>
+        (await model.generateAll(prompt, { ignoreEos: true, maxNewTokens: 8, ...options })).ids;
+      expect(await made({})).toEqual(await made({ greedy: true }));
+      const all = { temperature: 0.5, topK: 4, topP: 0.9, minP: 0.01 };
+      const asked: GenerateOptions[] = [{ seed: 5 }, { greedy: false, seed: 5 }, { temperature: 2, seed: 5 }];
+      for (const options of asked) expect(await made(options)).toEqual(await made({ ...all, ...options }));
+      // What the filters leave out would be drawn without them.
+      const off = { temperature: 1, topK: 0, topP: 1, minP: 0 };
+      expect(await made({ seed: 5 })).not.toEqual(await made({ ...off, seed: 5 }));
+      expect(await made({ greedy: false })).toEqual(await made({ seed: 0 }));
+      await model.close();
+    },
+  );
+
+  test("a file that says nothing of it is greedy too, as in transformers", async () => {
+    const model = await load("llama", { files: { "generation_config.json": '{ "eos_token_id": 3 }' } });
+    const [{ id }] = await (await model.next(prompt)).top(1);
+    expect((await model.generateAll(prompt, { maxNewTokens: 1 })).ids).toEqual([id]);
+    await model.close();
   });
 
   const bad: [object, RegExp][] = [

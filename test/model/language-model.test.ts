@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { AbortError } from "../../src/errors.js";
 import type { Device } from "../../src/kernels/device.js";
 import { LanguageModel } from "../../src/model/language-model.js";
 import type { LoadOptions } from "../../src/model/types.js";
@@ -105,6 +106,25 @@ describe.each(devices)("a tiny model on %s", (_, open) => {
     const sum = tokens.slice(-3).reduce((sum, { logProb }) => sum + logProb!, 0);
     expect(await distribution.logProb('!"#')).toBeCloseTo(sum, 6);
     await expect(distribution.rank('!"#')).rejects.toThrow(/3 tokens/);
+    const options = { minP: 1e-6, temperature: 0.7, repetitionPenalty: 1.2 };
+    let chain = 0;
+    for (const [i, id] of [33, 34, 35].entries()) {
+      const next = await model.next({ ids: [...prompt.ids, 33, 34, 35].slice(0, prompt.ids.length + i) });
+      chain += await (await next.processed(options)).logProb(id);
+    }
+    expect(chain).toBeGreaterThan(-Infinity);
+    expect(await (await distribution.processed(options)).logProb('!"#')).toBeCloseTo(chain, 6);
+    await model.close();
+  });
+
+  test("reading on for a text of several tokens ends when its signal fires", async () => {
+    const model = await load();
+    const next = await model.next(prompt);
+    const controller = new AbortController();
+    const asked = next.logProb("sat", { signal: controller.signal });
+    controller.abort();
+    await expect(asked).rejects.toThrow(AbortError);
+    expect(await next.logProb("sat", {})).toBeLessThan(0);
     await model.close();
   });
 

@@ -1,7 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Device } from "../../src/kernels/device.js";
+import { cacheLayout } from "../../src/kernels/wasm/cache.js";
 import { LanguageModel } from "../../src/model/language-model.js";
-import { scoreWindows } from "../../src/model/score.js";
+import { Runner } from "../../src/model/runner.js";
+import { score, scoreWindows } from "../../src/model/score.js";
 import type { LoadOptions } from "../../src/model/types.js";
 import { devices } from "../devices.js";
 import { type Bend, type TinyFamily, tinyModel } from "../fixtures/tiny-models.js";
@@ -50,6 +52,28 @@ describe.each(devices)("scoring by a tiny model on %s", (_, open) => {
     await expect(model.score({ ids }, { window: 50 })).rejects.toThrow(/window: .* from 2 to 49, got 50/);
     await expect(model.score({ ids }, { window: 10, stride: 10 })).rejects.toThrow(/stride: .* from 1 to 9/);
     await model.close();
+  });
+
+  test("windows are as long as memory allows", async () => {
+    if (device.kind !== "wasm") return;
+    const ids = Array.from({ length: 90 }, (_, i) => (i * 7) % 200);
+    const plain = await load();
+    const [whole, small] = [await plain.score({ ids }), await plain.score({ ids }, { window: 33 })];
+    expect(small.sum).not.toBe(whole.sum);
+    // Room for one block of 32 positions.
+    const block = cacheLayout(plain.runner.program).bytes;
+    const full = Object.create(device, { memory: { get: () => 3.875 * 2 ** 30 - 1.5 * block } }) as Device;
+    const runner = new Runner(full, plain.runner.body, plain.embedding);
+    const { head, tokenizer } = plain;
+    const tight = (length: number, options = {}) =>
+      score({ runner, head, tokenizer }, { ids: ids.slice(0, length) }, options);
+    expect((await tight(90)).sum).toBe(small.sum);
+    await expect(tight(90, { window: 40 })).rejects.toThrow(
+      /window: the keys and values of 40 tokens do not fit .* expected at most 33, got 40/,
+    );
+    // A window longer than the text takes no more than the text.
+    expect((await tight(20, { window: 49 })).count).toBe(19);
+    await plain.close();
   });
 
   test("one token predicts nothing", async () => {

@@ -63,6 +63,7 @@ async function expectSaved(
   for (const given of [memoryFiles("again", files), path]) {
     const again = await LanguageModel.load(given, { device });
     expect(await logitsOf(again)).toEqual(await logitsOf(model));
+    expect(again.generationDefaults.greedy ?? false).toBe(model.generationDefaults.greedy ?? false);
     expect(facts(again)).toEqual(facts(model));
     expect(again.info().formats.map(({ type }) => type)).toEqual(["f32"]);
     await again.close();
@@ -144,8 +145,9 @@ describe("what is saved", () => {
   });
 
   test.each(["the embedded model's", "a GGUF file's"])("has %s tokenizer as files", async (whose) => {
-    const from =
-      whose === "a GGUF file's" ? bytesSource("s.gguf", makeGguf({ metadata: scoredGguf() })) : undefined;
+    // Of two end tokens.
+    const metadata = { ...scoredGguf(), "tokenizer.ggml.eot_token_id": { type: "u32", value: 1 } } as const;
+    const from = whose === "a GGUF file's" ? bytesSource("s.gguf", makeGguf({ metadata })) : undefined;
     const given = await loadTokenizer(from);
     const { vocabSize } = given;
     const model = await randomModel({ ...shape("llama", true), vocabSize }, { tokenizer: given, device });
@@ -163,6 +165,7 @@ describe("what is saved", () => {
     // Each end token still ends a text.
     const loaded = await LanguageModel.load(memoryFiles("again", files), { device });
     expect(loaded.eosIds).toEqual(given.eosIds);
+    expect(loaded.eosIds).toHaveLength(from ? 2 : 1);
     await loaded.close();
     await model.close();
   });

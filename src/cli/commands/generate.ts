@@ -65,8 +65,9 @@ Examples:
   ${example}
   lmhead generate "Once upon a time" --temperature 0.8 --top-p 0.95 --seed 1
 
-What no flag says comes from the model's generation_config.json, when it has one; without flags and file a token is
-drawn by the model's own probabilities. --temperature and the other filters, or --seed, ask for a random choice.
+What no flag says comes from the model's generation_config.json, when it has one: greedy unless it says "do_sample".
+Without flags and file a token is drawn by the model's own probabilities. --temperature, the filters and --seed ask for
+a random choice, in which the file's temperature and filters hold where no flag says otherwise.
 JSON: { "promptIds", "outputs": [{ "ids", "text", "logProbs", "finishReason" }], "timing": { "loadMs",
 "prefillMs", "decodeMs", "decodeTokens" } }; log-probabilities are raw, "finishReason" is eos, stop, length or abort.`,
     )

@@ -98,9 +98,9 @@ async function run({ model }: Loaded, prompt: Prompt, flags: Flags, signal: Abor
       `--top: expected from 1 to ${vocabSize}, the size of the vocabulary, got ${flags.top}`,
     );
   const next = await model.next({ ids: promptIds }, { signal });
-  const answer = await askNext(next, promptIds, flags);
+  const answer = await askNext(next, promptIds, flags, signal);
   const { logSumExp, entropy, top } = answer;
-  const of = await answersOf(next, flags.of ?? []);
+  const of = await answersOf(next, flags.of ?? [], signal);
   const out = process.stdout;
   const colour = colours(out);
   if (flags.json) out.write(`${json({ promptIds, logSumExp, entropy, top, of })}\n`);
@@ -113,7 +113,7 @@ async function run({ model }: Loaded, prompt: Prompt, flags: Flags, signal: Abor
       info: model.info(),
       vectors: layers.get(0)!,
       hidden,
-      logits: await next.logits(),
+      logits: await next.logits({ signal }),
     };
     out.write(`${explain({ ...facts, logSumExp, entropy, top }, colour)}\n`);
   } else out.write(`${topTable(top, out.columns ?? 80, colour)}\n`);
@@ -127,13 +127,17 @@ async function askNext(
   next: Distribution,
   promptIds: number[],
   flags: Flags,
+  signal: AbortSignal,
 ): Promise<{ logSumExp: number; entropy: number; top: TopRow[] }> {
-  const answer = await next.head.ask(next.hidden, { topK: flags.top, logSumExp: true, entropy: true });
+  const ask = { topK: flags.top, logSumExp: true, entropy: true } as const;
+  const answer = await next.head.ask(next.hidden, ask, { signal });
   const [logSumExp] = answer.logSumExp;
   const [{ ids, logits }] = answer.topK;
   const sampling = samplingOf(flags);
   const processed =
-    Object.keys(sampling).length > 0 ? await ProcessedDistribution.of(next, sampling, promptIds) : undefined;
+    Object.keys(sampling).length > 0
+      ? await ProcessedDistribution.of(next, sampling, promptIds, { signal })
+      : undefined;
   const top: TopRow[] = [];
   for (const [i, id] of ids.entries()) {
     const logProb = logits[i] - logSumExp;
@@ -154,13 +158,17 @@ async function askNext(
 }
 
 /** Each text after the prompt: one token from the distribution, several by the chain rule. */
-async function answersOf(next: Distribution, texts: readonly string[]): Promise<OfRow[]> {
+async function answersOf(
+  next: Distribution,
+  texts: readonly string[],
+  signal: AbortSignal,
+): Promise<OfRow[]> {
   const rows: OfRow[] = [];
   for (const text of texts) {
     const ids = idsOf(text, next.context.text);
     const one = ids.length === 1 ? ids[0] : undefined;
-    const logProb = await next.logProb(one ?? text);
-    rows.push({ text, ids, logProb, rank: one === undefined ? null : await next.rank(one) });
+    const logProb = await next.logProb(one ?? text, { signal });
+    rows.push({ text, ids, logProb, rank: one === undefined ? null : await next.rank(one, { signal }) });
   }
   return rows;
 }

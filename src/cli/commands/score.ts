@@ -11,12 +11,15 @@ import {
   type ModelFlags,
   type Prompt,
   promptOf,
+  wholeNumber,
 } from "../options.js";
 import { type Colours, colours, fixed, json, safe, table, visible } from "../render.js";
 
 interface Flags extends ModelFlags, JsonFlag {
   readonly ids?: number[];
   readonly file?: string;
+  readonly window?: number;
+  readonly stride?: number;
 }
 
 const example = 'lmhead score "The cat sat on the mat."';
@@ -27,7 +30,17 @@ export function scoreCommand(signal: AbortSignal): Command {
     .description("each token's log-probability and rank; perplexity and bits per byte of the whole")
     .argument("[text]", "the text (default: standard input)")
     .option("-f, --file <path>", "score this file")
-    .addOption(idsOption());
+    .addOption(idsOption())
+    .option(
+      "--window <n>",
+      "tokens that are read at once (default: the context + 1, or what fits into memory)",
+      wholeNumber("--window", { min: 2 }),
+    )
+    .option(
+      "--stride <n>",
+      "tokens by which windows advance (default: half of the window)",
+      wholeNumber("--stride", { min: 1 }),
+    );
   return addModelOptions(command)
     .addOption(jsonOption())
     .addHelpText(
@@ -35,9 +48,9 @@ export function scoreCommand(signal: AbortSignal): Command {
       `
 Examples:
   ${example}
-  lmhead score --file chapter.txt --json
+  lmhead score --file chapter.txt --window 1024 --stride 512 --json
 
-A text longer than the context is scored by windows; each token is predicted once. At most 4 MiB.
+A text longer than a window is scored by windows that overlap; each token is predicted once. At most 4 MiB.
 JSON: { "tokens": [{ "id", "text", "logProb" (null for the first), "rank" }], "sum", "count", "perplexity",
 "bitsPerByte" }; natural logarithms, raw; rank 1 is the likeliest.`,
     )
@@ -46,7 +59,8 @@ JSON: { "tokens": [{ "id", "text", "logProb" (null for the first), "rank" }], "s
       await withModel(flags, signal, async ({ model }) => {
         const progress = new ProgressLine();
         progress.show("scoring");
-        const score = await model.score(input, { signal }).finally(() => progress.clear());
+        const { window, stride } = flags;
+        const score = await model.score(input, { window, stride, signal }).finally(() => progress.clear());
         process.stdout.write(flags.json ? `${json(toJson(score))}\n` : `${render(score)}\n`);
       });
     });

@@ -6,6 +6,7 @@ import { parseObject } from "../../model/formats/files.js";
 import type { RunResult } from "../../train/loop/run.js";
 import { settingsSchema } from "../../train/loop/schema.js";
 import {
+  checkEach,
   checkSettings,
   defaultOf,
   dependents,
@@ -202,10 +203,12 @@ async function settingsOf(flags: TrainFlags): Promise<TrainSettings> {
   }
   for (const { name, of, words } of dependents)
     if (of in byFlag && !words.includes(byFlag[of] as string)) delete file[name];
-  return { ...file, ...byFlag };
+  const both = { ...file, ...byFlag };
+  checkSettings(flags.config ?? "settings", both);
+  return both;
 }
 
-/** @throws InputError when the file can't be read, or its settings alone are not as they should be */
+/** @throws InputError when the file can't be read, or a setting of it is not as it should be */
 async function readConfig(path: string): Promise<Record<string, unknown>> {
   let text: string;
   try {
@@ -214,7 +217,7 @@ async function readConfig(path: string): Promise<Record<string, unknown>> {
     throw new InputError(`--config: ${systemError(error, path) ?? path}`);
   }
   const { $schema: _, ...settings } = parseObject(path, text);
-  checkSettings(path, settings);
+  checkEach(path, settings);
   return settings;
 }
 

@@ -1,4 +1,3 @@
-import { AbortError, throwIfAborted } from "../../errors.js";
 import { DeviceArrays, withArrays } from "../arrays.js";
 import type {
   Device,
@@ -16,6 +15,7 @@ import type { Program } from "../op.js";
 import { checkUpdates, type MatrixUpdate, statesOf } from "../optimize.js";
 import { checkProgram } from "../program.js";
 import type { RecordCall, Tape } from "../tape.js";
+import { inTurn } from "../turn.js";
 import { ask } from "./ask.js";
 import { Breather } from "./breather.js";
 import { cacheWidths, ReferenceCache } from "./cache.js";
@@ -33,7 +33,7 @@ import { applyUpdate } from "./update.js";
 export class ReferenceDevice implements Device {
   readonly kind = "reference" as const;
   readonly threads = 1;
-  readonly description = "plain TypeScript reference, 1 thread: exact and slow";
+  readonly description: string;
   private readonly ledger: Ledger = { bytes: 0, holders: new Set() };
   private readonly arrays = new DeviceArrays({
     take: (length) => {
@@ -47,6 +47,11 @@ export class ReferenceDevice implements Device {
   });
   private queue: Promise<unknown> = Promise.resolve();
   private closed = false;
+
+  /** @param why it runs where nobody has asked for it; part of the description */
+  constructor(why?: string) {
+    this.description = `plain TypeScript reference, 1 thread: exact and slow${why === undefined ? "" : `; ${why}`}`;
+  }
 
   get memory(): number {
     return this.ledger.bytes;
@@ -142,18 +147,8 @@ export class ReferenceDevice implements Device {
     task: (breather: Breather) => Promise<T>,
   ): Promise<T> {
     this.open();
-    throwIfAborted(signal);
-    let stopWaiting = () => {};
-    const aborted = new Promise<never>((_, reject) => {
-      const fire = () => reject(new AbortError(signal));
-      signal?.addEventListener("abort", fire, { once: true });
-      stopWaiting = () => signal?.removeEventListener("abort", fire);
-    });
-    const result = this.queue.then(() => {
-      stopWaiting();
-      return task(new Breather(signal, () => this.open()));
-    });
-    this.queue = result.catch(() => undefined);
-    return Promise.race([result, aborted]);
+    const result = inTurn(this.queue, signal, () => task(new Breather(signal, () => this.open())));
+    this.queue = Promise.allSettled([this.queue, result]);
+    return result;
   }
 }

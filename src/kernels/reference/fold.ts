@@ -103,10 +103,15 @@ export function sumFold(fold: Fold): { logSumExp: number; entropy: number } {
 /** The sampled id and its logit. @throws InputError naming the row when temperature takes the logits out of float32 */
 export function sampleFold(fold: Fold): Candidate {
   if (!fold.best || !Number.isFinite(fold.best.value))
-    throw new InputError(
-      `${fold.query.what}: logits / temperature ${fold.query.sample?.temperature} leave the range of float32; take a higher temperature`,
-    );
+    throw beyondFloat32(fold.query.what, fold.query.sample?.temperature);
   return fold.best;
+}
+
+/** What every device says where no sample can be told from another. */
+export function beyondFloat32(what: string, temperature: number | undefined): InputError {
+  return new InputError(
+    `${what}: logits / temperature ${temperature} leave the range of float32; take a higher temperature`,
+  );
 }
 
 /** The fold of one shard alone. */

@@ -25,9 +25,10 @@ export class Arena {
 
   /**
    * `bytes` of memory, not cleared.
+   * @param advice what to do where they do not fit; default: which weights would
    * @throws InputError when 32-bit WebAssembly's 4 GiB, or the machine's memory, do not hold it
    */
-  alloc(bytes: number, what: string): number {
+  alloc(bytes: number, what: string, advice?: string): number {
     const size = Math.max(ALIGN, Math.ceil(bytes / ALIGN) * ALIGN);
     let at = -1;
     for (let i = 0; i < this.holes.length; i++) {
@@ -40,7 +41,7 @@ export class Arena {
     }
     if (at < 0) {
       at = this.end;
-      this.grow(at + size, what, bytes);
+      this.grow(at + size, what, bytes, advice);
       this.end = at + size;
     }
     this.sizes.set(at, size);
@@ -68,15 +69,14 @@ export class Arena {
     }
   }
 
-  private grow(end: number, what: string, bytes: number): void {
+  private grow(end: number, what: string, bytes: number, advice?: string): void {
     const have = this.memory.buffer.byteLength;
     if (end <= have) return;
     const mib = (n: number) => `${Math.round(n / 2 ** 20)} MiB`;
     const refuse = (why: string) => {
       throw new InputError(
         `${what} does not fit: it needs ${mib(bytes)}, ${mib(this.used)} are taken, and ${why}; ` +
-          `take a model of fewer or smaller weights: ${mib(this.free)} are left, which hold about ` +
-          `${Math.floor(this.free / 4e6)} million f32, ${Math.floor(this.free / 2e6)} million bf16 or ${Math.floor(this.free / 0.75e6)} million 4-bit weights`,
+          (advice ?? this.weightAdvice()),
       );
     };
     if (end > LIMIT) refuse("32-bit WebAssembly memory ends at 4 GiB");
@@ -85,5 +85,13 @@ export class Arena {
     } catch {
       refuse("the machine gives no more memory");
     }
+  }
+
+  private weightAdvice(): string {
+    const millions = (bytes: number) => Math.floor(this.free / (bytes * 1e6));
+    return (
+      `take a model of fewer or smaller weights: ${Math.round(this.free / 2 ** 20)} MiB are left, which hold about ` +
+      `${millions(4)} million f32, ${millions(2)} million bf16 or ${millions(0.75)} million 4-bit weights`
+    );
   }
 }

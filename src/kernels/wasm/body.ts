@@ -6,6 +6,7 @@ import { CTL_COUNT, CTL_OPS, CTL_POSITIONS, CTL_ROWS, CTL_SEGMENTS, quantBytes }
 import type { Arena } from "./arena.js";
 import { cacheLayout, type WasmCache } from "./cache.js";
 import { lower } from "./lower.js";
+import { WasmMatrix } from "./matrix.js";
 import type { Pool } from "./pool.js";
 import { Records } from "./records.js";
 
@@ -71,6 +72,7 @@ export class BodyRunner {
    * Runs a program with its buffers in `space`, and lets the caches grow.
    * @param draw the masks of `dropout` ops; without it nothing is dropped
    * @returns where the buffers stand
+   * @throws InputError for a matrix of another device; Error for one that was freed
    */
   async launch(
     program: Program,
@@ -79,6 +81,11 @@ export class BodyRunner {
     draw?: DropoutDraw,
   ): Promise<ReadonlyMap<string, Place>> {
     const { offsets } = this.layout(program);
+    // Records that stand from the last run know nothing of what was freed since.
+    for (const op of program.ops) {
+      if (op.op === "matmul") WasmMatrix.own(op.weight, this.arena);
+      else if (op.op === "embed" || op.op === "positions") WasmMatrix.own(op.table, this.arena);
+    }
     const N = call.segments.reduce((sum, { rows }) => sum + rows, 0);
     // Places of everything in the workspace, one after the other.
     let size = 0;

@@ -3,6 +3,9 @@ import type { Program } from "../op.js";
 import { BLOCK, headBytes } from "./abi.js";
 import type { Arena } from "./arena.js";
 
+/** What to do where a cache does not fit. */
+const ADVICE = "take a shorter text (to score one: a smaller window), or fewer sequences at a time";
+
 /** A block of 32 positions of every layer; forks share it until one of them writes. */
 interface Block {
   readonly address: number;
@@ -10,7 +13,7 @@ interface Block {
 }
 
 /** Byte offset of each attention layer in a block, and the block's size. */
-export function cacheLayout(program: Program): { offsets: number[]; bytes: number } {
+export function cacheLayout(program: Pick<Program, "cache">): { offsets: number[]; bytes: number } {
   const offsets: number[] = [];
   let bytes = 0;
   for (const layer of program.cache) {
@@ -82,7 +85,11 @@ export class WasmCache implements KvCache {
   }
 
   private newBlock(): Block {
-    const address = this.arena.alloc(this.blockBytes, "the cache of a sequence");
+    const address = this.arena.alloc(
+      this.blockBytes,
+      `a sequence's cache of ${BLOCK} more positions`,
+      ADVICE,
+    );
     // Memory may hold anything; keys that are read before they are written must be finite.
     new Uint8Array(this.arena.memory.buffer, address, this.blockBytes).fill(0);
     return { address, users: 1 };

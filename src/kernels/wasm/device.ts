@@ -13,6 +13,7 @@ import { type LossAnswer, type LossQuery, lossArrays } from "../loss.js";
 import type { Program } from "../op.js";
 import type { MatrixUpdate } from "../optimize.js";
 import type { RecordCall, Tape } from "../tape.js";
+import { inTurn } from "../turn.js";
 import { checkAsk, checkRun } from "../validate.js";
 import { checkLoss } from "../validate-loss.js";
 import { CTL_COUNT, CTL_OPS, CTL_ROWS, CTL_SCRATCH, CTL_SCRATCH_SIZE, OPCODE, SCRATCH_BYTES } from "./abi.js";
@@ -63,7 +64,7 @@ export class WasmDevice implements Device {
       pool,
       arena: this.arena,
       bodies: this.bodies,
-      enqueue: (task) => this.enqueue(task),
+      enqueue: (signal, task) => this.enqueue(signal, task),
       cache: (program) => this.cache(program),
       read: ({ address, stride }, width, rows) =>
         readRows(
@@ -95,7 +96,7 @@ export class WasmDevice implements Device {
   }
 
   matrix(source: MatrixSource, signal?: AbortSignal): Promise<Matrix> {
-    return this.enqueue(async () => {
+    return this.enqueue(signal, async () => {
       const matrix = new WasmMatrix(this.arena, source, (m, ids) => this.gather(m, ids));
       try {
         await upload(this.pool, this.arena, matrix, source, signal);
@@ -118,16 +119,16 @@ export class WasmDevice implements Device {
 
   run(program: Program, call: RunCall): Promise<Float32Array[]> {
     const views = { vectors: call.vectors?.data };
-    return withArrays(views, () => this.enqueue(() => this.runNow(program, call)));
+    return withArrays(views, () => this.enqueue(call.signal, () => this.runNow(program, call)));
   }
 
   ask(head: HeadWeights, hidden: Float32Array, query: HeadQuery, signal?: AbortSignal): Promise<HeadAnswer> {
     const task = async () => {
       const { N, D } = checkAsk(head, hidden, query);
-      (head.matrix as WasmMatrix).check();
+      WasmMatrix.own(head.matrix, this.arena);
       return this.heads.ask(head, hidden, N, D, query, signal);
     };
-    return withArrays({ hidden }, () => this.enqueue(task));
+    return withArrays({ hidden }, () => this.enqueue(signal, task));
   }
 
   loss(head: HeadWeights, hidden: Float32Array, query: LossQuery, signal?: AbortSignal): Promise<LossAnswer> {
@@ -137,28 +138,30 @@ export class WasmDevice implements Device {
         if (matrix) WasmMatrix.own(matrix, this.arena);
       return this.losses.loss(head, hidden, N, query, signal);
     };
-    return withArrays(lossArrays(hidden, query), () => this.enqueue(task));
+    return withArrays(lossArrays(hidden, query), () => this.enqueue(signal, task));
   }
 
   record(program: Program, call: RecordCall): Promise<Tape> {
     const views = { vectors: call.vectors?.data };
-    return withArrays(views, () => this.enqueue(() => WasmTape.record(this.host, program, call)));
+    return withArrays(views, () =>
+      this.enqueue(call.signal, () => WasmTape.record(this.host, program, call)),
+    );
   }
 
   update(updates: readonly MatrixUpdate[]): Promise<void> {
-    return this.enqueue(() => this.optimizers.update(updates));
+    return this.enqueue(undefined, () => this.optimizers.update(updates));
   }
 
   squares(matrices: readonly Matrix[]): Promise<Float64Array> {
-    return this.enqueue(() => this.optimizers.squares(matrices));
+    return this.enqueue(undefined, () => this.optimizers.squares(matrices));
   }
 
   zero(matrices: readonly Matrix[]): Promise<void> {
-    return this.enqueue(() => this.optimizers.zero(matrices));
+    return this.enqueue(undefined, () => this.optimizers.zero(matrices));
   }
 
   changed(vectors: readonly Float32Array[]): Promise<void> {
-    return this.enqueue(async () => {
+    return this.enqueue(undefined, async () => {
       for (const vector of vectors) {
         const address = this.vectors.get(vector);
         if (address !== undefined)
@@ -171,12 +174,13 @@ export class WasmDevice implements Device {
     await this.pool.close();
   }
 
-  private enqueue<T>(task: () => Promise<T>): Promise<T> {
-    const result = this.queue.then(() => {
+  /** Runs `task` after all earlier ones. One that still waits when its signal fires rejects at once. */
+  private enqueue<T>(signal: AbortSignal | undefined, task: () => Promise<T>): Promise<T> {
+    const result = inTurn(this.queue, signal, () => {
       this.pool.check();
       return task();
     });
-    this.queue = result.catch(() => undefined);
+    this.queue = Promise.allSettled([this.queue, result]);
     return result;
   }
 
@@ -204,11 +208,13 @@ export class WasmDevice implements Device {
     if (old) this.arena.release(old);
     this.scratchBytes = size;
     this.pool.word(CTL_SCRATCH, address);
-    this.pool.word(CTL_SCRATCH_SIZE, size);
+    // Slices that are done one after the other have one private memory.
+    this.pool.word(CTL_SCRATCH_SIZE, this.pool.shared ? size : 0);
   }
 
   private gather(matrix: WasmMatrix, ids: Int32Array): Promise<Float32Array> {
-    return this.enqueue(async () => {
+    return this.enqueue(undefined, async () => {
+      matrix.check();
       if (ids.length === 0) return new Float32Array(0);
       const stride = padded(matrix.cols) * 4;
       const out = this.arena.alloc(ids.length * stride, "gathered rows");

@@ -1,5 +1,6 @@
 import { InputError } from "../../errors.js";
 import type { HeadAnswer, HeadQuery, HeadWeights } from "../device.js";
+import { beyondFloat32 } from "../reference/fold.js";
 import { gumbelKey } from "../reference/gumbel.js";
 import { CTL_COUNT, CTL_OPS, CTL_ROWS, OPCODE, quantBytes, SHARD } from "./abi.js";
 import type { Arena } from "./arena.js";
@@ -39,7 +40,7 @@ export class HeadRunner {
     const answer = blank(N, V, query);
     const counts = { screened: 0, fellBack: 0 };
     const rowBytes =
-      (query.topK * 8 + 8) * this.pool.threads + (query.logits ? V * 4 : 0) + perRow * 4 * this.pool.threads;
+      (query.topK * 8 + 8) * this.pool.slices + (query.logits ? V * 4 : 0) + perRow * 4 * this.pool.slices;
     const step = Math.max(1, Math.min(ROWS, Math.floor(ROOM / rowBytes)));
     for (let first = 0; first < N; first += step) {
       const rows = Math.min(step, N - first);
@@ -62,7 +63,7 @@ export class HeadRunner {
     signal?: AbortSignal,
   ): Promise<void> {
     const matrix = head.matrix as WasmMatrix;
-    const { threads, memory } = this.pool;
+    const { slices, memory } = this.pool;
     const V = head.vocabSize;
     const D = matrix.cols;
     const perRow = query.targets?.perRow ?? 0;
@@ -80,28 +81,27 @@ export class HeadRunner {
       const quant = matrix.integer ? take(N * quantBytes(D), "quantised hidden states") : 0;
       const sums = query.logSumExp || query.entropy ? take(N * shards * 24, "sums") : 0;
       const heapBytes = 8 + 8 * query.topK;
-      const heaps = query.topK ? take(threads * N * heapBytes, "top-k heaps") : 0;
+      const heaps = query.topK ? take(slices * N * heapBytes, "top-k heaps") : 0;
       const logits = query.logits ? take(N * V * 4, "logits") : 0;
       const ids = perRow ? take(N * perRow * 4, "target ids") : 0;
       const targets = perRow ? take(N * perRow * 4, "target logits") : 0;
-      const ranks = perRow && query.rank ? take(threads * N * perRow * 4, "ranks") : 0;
+      const ranks = perRow && query.rank ? take(slices * N * perRow * 4, "ranks") : 0;
       const keys = query.sample ? take(N * 8, "keys") : 0;
-      const bests = query.sample ? take(threads * N * 16, "samples") : 0;
+      const bests = query.sample ? take(slices * N * 16, "samples") : 0;
       const flags = take(N * 4, "row flags");
       const list = take(512, "an op list");
       const buffer = memory.buffer;
       for (let n = 0; n < N; n++)
         new Float32Array(buffer, x + n * stride, D).set(hidden.subarray(n * D, (n + 1) * D));
       new Int32Array(buffer, flags, N).fill(0);
-      if (heaps)
-        for (let i = 0; i < threads * N; i++) new Int32Array(buffer, heaps + i * heapBytes, 1)[0] = 0;
+      if (heaps) for (let i = 0; i < slices * N; i++) new Int32Array(buffer, heaps + i * heapBytes, 1)[0] = 0;
       if (ids && query.targets) new Int32Array(buffer, ids, N * perRow).set(query.targets.ids);
-      if (ranks) new Int32Array(buffer, ranks, threads * N * perRow).fill(0);
+      if (ranks) new Int32Array(buffer, ranks, slices * N * perRow).fill(0);
       if (query.sample) {
         const view = new Int32Array(buffer, keys, N * 2);
         for (let n = 0; n < N; n++)
           view.set(gumbelKey(query.sample.seed, query.sample.sequences[n], query.sample.steps[n]), n * 2);
-        const best = new Float32Array(buffer, bests, threads * N * 4);
+        const best = new Float32Array(buffer, bests, slices * N * 4);
         best.fill(-Infinity);
       }
       const records = new Records();
@@ -184,16 +184,16 @@ export class HeadRunner {
     },
   ): void {
     const { buffer } = this.pool.memory;
-    const { threads } = this.pool;
+    const { slices } = this.pool;
     const { first, N, V, perRow } = at;
     if (at.logits) answer.logits?.set(new Float32Array(buffer, at.logits, N * V), first * V);
     if (at.targets)
       answer.targetLogits?.set(new Float32Array(buffer, at.targets, N * perRow), first * perRow);
     if (at.ranks) {
-      const counted = new Int32Array(buffer, at.ranks, threads * N * perRow);
+      const counted = new Int32Array(buffer, at.ranks, slices * N * perRow);
       for (let i = 0; i < N * perRow; i++) {
         let rank = 1;
-        for (let t = 0; t < threads; t++) rank += counted[t * N * perRow + i];
+        for (let t = 0; t < slices; t++) rank += counted[t * N * perRow + i];
         if (answer.targetRanks) answer.targetRanks[first * perRow + i] = rank;
       }
     }
@@ -210,23 +210,27 @@ export class HeadRunner {
       }
       if (at.heaps) {
         const found: { id: number; logit: number }[] = [];
-        for (let t = 0; t < threads; t++) readHeap(buffer, at.heaps + (t * N + n) * at.heapBytes, found);
+        for (let t = 0; t < slices; t++) readHeap(buffer, at.heaps + (t * N + n) * at.heapBytes, found);
         putTop(answer, query.topK, row, found);
       }
       if (at.bests) {
         let value = -Infinity;
         let id = -1;
         let logit = 0;
-        for (let t = 0; t < threads; t++) {
+        let unmasked = false;
+        for (let t = 0; t < slices; t++) {
           const view = new DataView(buffer, at.bests + (t * N + n) * 16, 16);
           const mine = view.getFloat32(0, true);
-          // Threads hold ascending ids: on equal values the earlier thread's id is the lower.
+          // Slices hold ascending ids: on equal values the earlier one's id is the lower.
           if (mine > value) {
             value = mine;
             id = view.getInt32(4, true);
             logit = view.getFloat32(8, true);
           }
+          unmasked ||= view.getInt32(12, true) === 1;
         }
+        if (value === Infinity || (id < 0 && unmasked))
+          throw beyondFloat32(`row ${row}`, Math.fround(query.sample?.temperature ?? 1));
         if (id < 0) throw new InputError(`row ${row}: every logit is -Infinity, so nothing can be sampled`);
         if (answer.sampleIds) answer.sampleIds[row] = id;
         if (answer.sampleLogits) answer.sampleLogits[row] = logit;

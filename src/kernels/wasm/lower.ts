@@ -32,7 +32,7 @@ export interface Placement {
  */
 type Split = "rows" | `columns ${number} from ${number}` | "tasks";
 
-/** Turns a program into op records. */
+/** Turns a program, whose matrices are the device's own, into op records. */
 export function lower(program: Program, place: Placement, out: Records): void {
   let last: Split | undefined;
   // The buffer whose quantised rows stand in `quant`, while it has not been written since.
@@ -83,7 +83,6 @@ export function lower(program: Program, place: Placement, out: Records): void {
         break;
       case "matmul": {
         const weight = op.weight as WasmMatrix;
-        weight.check();
         if (weight.integer && quantised !== op.in) {
           push("rows", OPCODE.quant, [at(op.in), stride(op.in), place.quant, weight.cols]);
           quantised = op.in;
@@ -171,7 +170,6 @@ export function lower(program: Program, place: Placement, out: Records): void {
 }
 
 function matrix(m: unknown): number {
-  (m as WasmMatrix).check();
   return (m as WasmMatrix).descriptor;
 }
 

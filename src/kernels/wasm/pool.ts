@@ -6,7 +6,7 @@ import { SHARED_WASM, UNSHARED_WASM } from "./binary.gen.js";
 interface Kernels {
   run(): void;
   pool(tid: number): void;
-  slice(first: number, last: number): void;
+  slice(op: number, slice: number, slices: number): void;
 }
 
 /**
@@ -94,35 +94,41 @@ async function startPort(data: object): Promise<Port> {
   };
 }
 
+/** Slices of an op on the caller's thread: many enough that the longest op leaves room to breathe. */
+const SLICES = 16;
+
 /**
  * Runs op lists. With shared memory: in workers, thread 0 being one of them, so that the caller's thread stays free.
- * Without: on the caller's thread in slices, with a breath for the event loop between them.
+ * Without: on the caller's thread, which does what so many threads would, one slice after the other, with a breath for
+ * the event loop between them. Answers don't depend on the number of threads, and so not on this.
  */
 export class Pool {
   readonly memory: WebAssembly.Memory;
   readonly threads: number;
+  /** In how many slices each op is done; what an op keeps for each thread is kept for each of these. */
+  readonly slices: number;
   private ports: Port[] = [];
   private inline: Kernels | undefined;
   private settle: ((error?: Error) => void) | undefined;
   private dead: Error | undefined;
 
-  private constructor(memory: WebAssembly.Memory, threads: number) {
+  private constructor(memory: WebAssembly.Memory, threads: number, slices: number) {
     this.memory = memory;
     this.threads = threads;
+    this.slices = slices;
   }
 
   /** @param threads 0: on the caller's thread, without shared memory */
   static async start(threads: number): Promise<Pool> {
     if (threads === 0) {
       const memory = new WebAssembly.Memory({ initial: 1, maximum: 65536 });
-      const pool = new Pool(memory, 1);
+      const pool = new Pool(memory, 1, SLICES);
       const module = await WebAssembly.compile(bytesOf(UNSHARED_WASM));
       pool.inline = new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as Kernels;
-      pool.word(CTL_THREADS, 1);
       return pool;
     }
     const memory = new WebAssembly.Memory({ initial: 1, maximum: 65536, shared: true });
-    const pool = new Pool(memory, threads);
+    const pool = new Pool(memory, threads, threads);
     const module = await WebAssembly.compile(bytesOf(SHARED_WASM));
     pool.word(CTL_THREADS, threads);
     await Promise.all(
@@ -197,13 +203,14 @@ export class Pool {
   private async runInline(kernels: Kernels): Promise<void> {
     const count = this.read(CTL_COUNT);
     let since = performance.now();
-    for (let i = 0; i < count; i++) {
-      kernels.slice(i, i + 1);
-      if (performance.now() - since > 20) {
-        await new Promise((resume) => setTimeout(resume, 0));
-        since = performance.now();
+    for (let i = 0; i < count; i++)
+      for (let slice = 0; slice < this.slices; slice++) {
+        kernels.slice(i, slice, this.slices);
+        if (performance.now() - since > 20) {
+          await new Promise((resume) => setTimeout(resume, 0));
+          since = performance.now();
+        }
       }
-    }
   }
 
   private done(error?: string): void {

@@ -1,6 +1,7 @@
+import { InputError } from "../../errors.js";
 import type { HeadQuery, HeadWeights } from "../device.js";
 import { gumbel, gumbelKey } from "../reference/gumbel.js";
-import { CTL_COUNT, CTL_OPS, CTL_ROWS, OPCODE } from "./abi.js";
+import { CTL_COUNT, CTL_OPS, CTL_ROWS, OPCODE, SCRATCH_BYTES } from "./abi.js";
 import type { Arena } from "./arena.js";
 import { type Blank, putTop, readHeap } from "./head.js";
 import type { Screen, WasmMatrix } from "./matrix.js";
@@ -13,6 +14,8 @@ const SMALLEST = 2048;
 const MOST_ROWS = 3;
 const MOST_K = 2048;
 const CAPACITY = 1 << 15;
+/** `screenBuild` widens a row in a thread's scratch. Bounds grow with D, and with longer rows would decide little. */
+const MOST_COLS = SCRATCH_BYTES / 4;
 
 /**
  * Exact top-k and sampling that read an int8 copy of the head and the few full rows that matter; see
@@ -47,37 +50,57 @@ export class Screener {
     const float = matrix.type === "f32" || matrix.type === "f16" || matrix.type === "bf16";
     if (!wanted || full || !float || N > MOST_ROWS || head.vocabSize < SMALLEST || query.topK > MOST_K)
       return query;
-    if (query.topK * 4 > head.vocabSize) return query;
-    matrix.screen ??= await this.build(matrix, signal);
-    let left: HeadQuery | undefined = query.targets && { ...query, topK: 0, sample: undefined };
-    for (let n = 0; n < N; n++) {
-      const row = hidden.subarray(n * matrix.cols, (n + 1) * matrix.cols);
-      let ok =
-        query.topK === 0 || (await this.top(head, matrix.screen, row, query.topK, answer, first + n, signal));
-      if (ok && query.sample)
-        ok = await this.sample(head, matrix.screen, row, query.sample, n, answer, first + n, signal);
-      if (ok) counts.screened++;
-      else {
-        counts.fellBack++;
-        left = query;
-      }
+    if (query.topK * 4 > head.vocabSize || matrix.cols > MOST_COLS) return query;
+    try {
+      const open = await this.rows(head, hidden, N, query, answer, first, signal);
+      counts.fellBack += open;
+      counts.screened += N - open;
+      if (open > 0) return query;
+    } catch (error) {
+      // No room for the screen or its lists: a pass that reads more, but needs less memory, can still answer.
+      if (!(error instanceof InputError)) throw error;
+      counts.fellBack += N;
+      return query;
     }
-    return left;
+    return query.targets && { ...query, topK: 0, sample: undefined };
   }
 
+  /** Answers rows by the screen, which is built when there is none. @returns how many it leaves open */
+  private async rows(
+    head: HeadWeights,
+    hidden: Float32Array,
+    N: number,
+    query: HeadQuery,
+    answer: Blank,
+    first: number,
+    signal?: AbortSignal,
+  ): Promise<number> {
+    const matrix = head.matrix as WasmMatrix;
+    matrix.screen ??= await this.build(matrix, signal);
+    const { screen } = matrix;
+    let open = 0;
+    for (let n = 0; n < N; n++) {
+      const row = hidden.subarray(n * matrix.cols, (n + 1) * matrix.cols);
+      let ok = query.topK === 0 || (await this.top(head, screen, row, query.topK, answer, first + n, signal));
+      if (ok && query.sample)
+        ok = await this.sample(head, screen, row, query.sample, n, answer, first + n, signal);
+      if (!ok) open++;
+    }
+    return open;
+  }
+
+  /** @throws InputError when it does not fit */
   private async build(matrix: WasmMatrix, signal?: AbortSignal): Promise<Screen> {
     const panelBytes = ((matrix.cols + 3) & ~3) * 16 + 192;
-    const address = this.arena.alloc(
-      Math.ceil(matrix.rows / 16) * panelBytes,
-      `the screen of ${matrix.name}`,
-    );
     const list = this.arena.alloc(128, "an op list");
+    let address = 0;
     try {
+      address = this.arena.alloc(Math.ceil(matrix.rows / 16) * panelBytes, `the screen of ${matrix.name}`);
       const records = new Records();
       records.push(OPCODE.screenBuild, true, [matrix.descriptor, address, panelBytes]);
       await this.execute(records, list, signal);
     } catch (error) {
-      this.arena.release(address);
+      if (address) this.arena.release(address);
       throw error;
     } finally {
       this.arena.release(list);
@@ -150,7 +173,7 @@ export class Screener {
     signal?: AbortSignal,
   ): Promise<{ id: number; logit: number }[] | undefined> {
     const matrix = head.matrix as WasmMatrix;
-    const { threads, memory } = this.pool;
+    const { slices, memory } = this.pool;
     const D = matrix.cols;
     const own: number[] = [];
     const take = (bytes: number) => {
@@ -162,9 +185,9 @@ export class Screener {
       const bias = this.vector(head.bias);
       const x = take(D * 4 + 64);
       const x16 = take(((D + 3) & ~3) * 2);
-      const heaps = take(threads * (8 + 8 * k));
+      const heaps = take(slices * (8 + 8 * k));
       const listBytes = 8 + 8 * CAPACITY;
-      const lists = take(threads * listBytes);
+      const lists = take(slices * listBytes);
       const list = take(256);
       new Float32Array(memory.buffer, x, D).set(row);
       const bound = quantise(row, new Int16Array(memory.buffer, x16, (D + 3) & ~3));
@@ -190,14 +213,14 @@ export class Screener {
         f(sample?.temperature ?? 1),
         x,
         // A candidate's full row lies in a panel of 16: past this many the full pass reads less.
-        Math.floor(head.vocabSize / 24 / threads),
+        Math.floor(head.vocabSize / 24 / slices),
       ];
       const records = new Records();
       records.push(OPCODE.screen, true, words);
       records.push(OPCODE.rescore, true, words);
       await this.execute(records, list, signal);
       const found: { id: number; logit: number }[] = [];
-      for (let t = 0; t < threads; t++) {
+      for (let t = 0; t < slices; t++) {
         if (new Int32Array(memory.buffer, lists + t * listBytes, 1)[0] > CAPACITY) return undefined;
         readHeap(memory.buffer, lists + t * listBytes, found);
       }

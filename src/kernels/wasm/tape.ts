@@ -83,7 +83,7 @@ export class WasmTape implements Tape {
         this.settle();
       }
     };
-    return withArrays({ gradient: from.gradient }, () => this.host.enqueue(task));
+    return withArrays({ gradient: from.gradient }, () => this.host.enqueue(signal, task));
   }
 
   free(): void {

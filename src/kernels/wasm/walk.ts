@@ -17,8 +17,8 @@ export interface TapeHost extends Host {
   readonly pool: Pool;
   readonly arena: Arena;
   readonly bodies: BodyRunner;
-  /** Runs a task after all earlier calls of the device. */
-  enqueue<T>(task: () => Promise<T>): Promise<T>;
+  /** Runs a task after all earlier calls of the device. @throws AbortError at once when the signal fires before */
+  enqueue<T>(signal: AbortSignal | undefined, task: () => Promise<T>): Promise<T>;
   cache(program: Program): WasmCache;
   read(place: Place, width: number, rows: number): Float32Array;
 }

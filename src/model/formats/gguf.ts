@@ -48,6 +48,11 @@ export function ggmlTypeName(ggmlType: number): string {
   return SUPPORTED[ggmlType] ?? UNSUPPORTED[ggmlType] ?? `type ${ggmlType}`;
 }
 
+/** Whether a file begins as a GGUF file does. */
+export async function isGguf(source: ByteSource): Promise<boolean> {
+  return source.size >= 4 && String.fromCharCode(...(await source.read(0, 4))) === "GGUF";
+}
+
 /**
  * Opens a GGUF file: reads and checks its header, leaves the tensors on the disk. The checkpoint closes the source.
  * Shapes are row-major: [out, in] of a linear layer.

@@ -97,8 +97,8 @@ export async function filesUnder(folder: string): Promise<string[]> {
 }
 
 /**
- * Opens what a user named: a folder with a `config.json`, or a file.
- * @throws InputError when there is nothing, or a folder without `config.json` (the message says what is in it).
+ * Opens what a user named: a folder with a `config.json` or .gguf files, or a file.
+ * @throws InputError when there is nothing, or a folder with neither (the message says what may have been meant).
  */
 export async function openPath(path: string): Promise<OpenedPath> {
   const found = await stat(path).catch((error: unknown) => {
@@ -111,10 +111,11 @@ export async function openPath(path: string): Promise<OpenedPath> {
   const names = await readdir(path).catch((error: unknown) => {
     throw new InputError(`${path}: can't be listed (${codeOf(error)})`);
   });
-  if (names.includes("config.json")) return { kind: "folder", files: folderFiles(path) };
-  const gguf = names.filter((name) => name.endsWith(".gguf"));
+  if (names.some((name) => name === "config.json" || name.endsWith(".gguf")))
+    return { kind: "folder", files: folderFiles(path) };
   // A run's folder (`lmhead train --out`) holds its best model.
-  const meant = names.includes("train.json") ? "best" : gguf[0];
-  const hint = meant === undefined ? "" : `; did you mean ${join(path, meant)}?`;
-  throw new InputError(`${path}: the folder has no config.json, so it is no Hugging Face model${hint}`);
+  const hint = names.includes("train.json") ? `; did you mean ${join(path, "best")}?` : "";
+  throw new InputError(
+    `${path}: the folder has no config.json and no .gguf file, so it is no model's${hint}`,
+  );
 }

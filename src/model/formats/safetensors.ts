@@ -7,14 +7,6 @@ import { StoredCheckpoint, type StoredTensor } from "./tensors.js";
 const WHOLE = "model.safetensors";
 const INDEX = "model.safetensors.index.json";
 
-/** How to make a safetensors file of a pickle. */
-const CONVERT = `convert it with Python, once:
-  from transformers import AutoModelForCausalLM
-  AutoModelForCausalLM.from_pretrained("FOLDER").save_pretrained("NEW", safe_serialization=True)
-or, for a bare file of tensors:
-  import torch, safetensors.torch
-  safetensors.torch.save_file(torch.load("FILE", weights_only=True), "model.safetensors")`;
-
 /** One safetensors file as a checkpoint. The checkpoint closes the source. @throws InputError */
 export async function openSafetensors(source: ByteSource): Promise<Checkpoint> {
   return gather(source.name, [source]);
@@ -94,9 +86,18 @@ export function isPickle(name: string): boolean {
   return /\.(bin|pt|pth|ckpt|pkl)$/.test(name);
 }
 
-/** What to tell who gave a pickle: why not, and the lines that convert it. */
+/** What to tell who gave a pickle: why not, and commands that convert it, each of one line that a shell takes. */
 export function pickleHelp(name: string): string {
-  return `${name}: is a pickle, which can run any program when it is read, so lmhead does not open it; expected ${WHOLE}; ${CONVERT}`;
+  const slash = Math.max(name.lastIndexOf("/"), name.lastIndexOf("\\"));
+  const folder = slash < 0 ? "." : name.slice(0, slash) || "/";
+  const whole = `from transformers import AutoModelForCausalLM as M; M.from_pretrained(${quoted(folder)}).save_pretrained(${quoted(folder)}, safe_serialization=True)`;
+  const bare = `import torch, safetensors.torch as s; s.save_file({k: v.clone() for k, v in torch.load(${quoted(name)}, weights_only=True).items()}, ${quoted(`${folder}/${WHOLE}`)})`;
+  return `${name}: is a pickle, which can run any program when it is read, so lmhead does not open it; expected ${WHOLE} in a folder with config.json; convert it once, with: python -c '${whole}' or, for tensors without a config.json: python -c '${bare}'`;
+}
+
+/** A string of Python, inside a shell's single quotes. */
+function quoted(text: string): string {
+  return JSON.stringify(text).replaceAll("'", "\\u0027");
 }
 
 async function whyNone(files: FileSet): Promise<string> {

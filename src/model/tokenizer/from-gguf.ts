@@ -15,6 +15,10 @@ const NORMAL = 1;
 const UNKNOWN = 2;
 const CONTROL = 3;
 const USER_DEFINED = 4;
+const UNUSED = 5;
+
+/** Tokens by id; undefined for rows of the matrices that no token has. */
+type Pieces = readonly (string | undefined)[];
 
 /** What the two supported kinds of tokenizer differ in. */
 interface Kind {
@@ -39,18 +43,19 @@ export function tokenizerFromGguf(
   const whole = meta.text("tokenizer.huggingface.json");
   const model = meta.text(key("model"));
   if (model === undefined && whole === undefined) return undefined;
-  const tokens = meta.texts(key("tokens"));
+  const spelled = meta.texts(key("tokens"));
   if (whole !== undefined) {
-    const id = (field: string) => tokens?.[meta.whole(key(field)) ?? -1];
+    const id = (field: string) => spelled?.[meta.whole(key(field)) ?? -1];
     const config = { bos_token: id("bos_token_id"), eos_token: id("eos_token_id") };
     return tokenizerFromJson(name, parseObject(`${name}: tokenizer.huggingface.json`, whole), config);
   }
-  if (!tokens || tokens.length === 0)
+  if (!spelled || spelled.length === 0)
     throw new InputError(`${name}: metadata key ${key("tokens")} is missing`);
   const kinds = meta.numbers(key("token_type"));
-  if (kinds && kinds.length !== tokens.length)
-    throw new InputError(`${name}: ${tokens.length} tokens, but ${kinds.length} token types`);
+  if (kinds && kinds.length !== spelled.length)
+    throw new InputError(`${name}: ${spelled.length} tokens, but ${kinds.length} token types`);
   const kindOf = (id: number) => kinds?.[id] ?? NORMAL;
+  const tokens = spelled.map((token, id) => (isPadding(token, id, kindOf(id)) ? undefined : token));
   const kind =
     model === "gpt2"
       ? byteLevel(meta, tokens)
@@ -70,19 +75,21 @@ export function tokenizerFromGguf(
   };
   const givenPadId = meta.whole(key("padding_token_id"));
   // Often a row of the matrix that the list of tokens no longer names.
-  const padId = givenPadId !== undefined && givenPadId < tokens.length ? givenPadId : undefined;
+  const padId = givenPadId !== undefined && tokens[givenPadId] !== undefined ? givenPadId : undefined;
   const bosId = id("bos_token_id", kind.bosId);
   const eosId = id("eos_token_id", kind.eosId);
   const before = (meta.flag(key("add_bos_token")) ?? kind.addsBos) ? bosId : undefined;
   const after = meta.flag(key("add_eos_token")) ? eosId : undefined;
-  const named = (special: number | undefined) =>
-    special === undefined ? undefined : { content: tokens[special], id: special };
+  const named = (id: number | undefined) => {
+    const content = tokens[id ?? -1];
+    return id === undefined || content === undefined ? undefined : { content, id };
+  };
   const json = {
     ...kind.json,
     added_tokens: addedTokens(tokens, kindOf),
     post_processor: template(named(before), named(after)),
   };
-  const eosIds = endOfGeneration(meta, tokens, eosId);
+  const eosIds = endOfGeneration(meta, spelled, eosId);
   const config = {
     // Any other class would write the post-processor anew.
     tokenizer_class: "PreTrainedTokenizerFast",
@@ -106,23 +113,31 @@ export function tokenizerFromGguf(
   });
 }
 
+/**
+ * Whether llama.cpp's converter made this token for a row that the tokenizer has none for. It calls them [PAD<id>] and
+ * unused; until mid-2024 it said user-defined. Other unused tokens (Gemma's <unused0>) are the model's own.
+ */
+function isPadding(token: string, id: number, kind: number): boolean {
+  return token === `[PAD${id}]` && (kind === UNUSED || kind === USER_DEFINED);
+}
+
 /** Tokens that are cut out of a text before all else. */
-function addedTokens(tokens: readonly string[], kindOf: (id: number) => number): AddedToken[] {
+function addedTokens(tokens: Pieces, kindOf: (id: number) => number): AddedToken[] {
   const added: AddedToken[] = [];
   tokens.forEach((content, id) => {
     const kind = kindOf(id);
-    if (content === "" || (kind !== CONTROL && kind !== USER_DEFINED && kind !== UNKNOWN)) return;
+    if (!content || (kind !== CONTROL && kind !== USER_DEFINED && kind !== UNKNOWN)) return;
     const special = kind !== USER_DEFINED;
     added.push({ id, content, special, normalized: false, single_word: false, lstrip: false, rstrip: false });
   });
   return added;
 }
 
-function vocabularyOf(tokens: readonly string[]): Record<string, number> {
-  return Object.fromEntries(tokens.map((token, id) => [token, id]));
+function vocabularyOf(tokens: Pieces): Record<string, number> {
+  return Object.fromEntries(tokens.flatMap((token, id) => (token === undefined ? [] : [[token, id]])));
 }
 
-function byteLevel(meta: GgufMetadata, tokens: readonly string[]): Kind {
+function byteLevel(meta: GgufMetadata, tokens: Pieces): Kind {
   const pre = meta.text("tokenizer.ggml.pre") ?? "default";
   const cuts = preTokenizer(pre);
   if (!cuts)
@@ -161,7 +176,7 @@ function byteLevel(meta: GgufMetadata, tokens: readonly string[]): Kind {
   };
 }
 
-function sentencePiece(meta: GgufMetadata, tokens: readonly string[], kindOf: (id: number) => number): Kind {
+function sentencePiece(meta: GgufMetadata, tokens: Pieces, kindOf: (id: number) => number): Kind {
   const scores = meta.numbers("tokenizer.ggml.scores");
   if (!scores || scores.length !== tokens.length)
     throw new InputError(`${meta.name}: ${tokens.length} tokens, but ${scores?.length ?? "no"} scores`);
@@ -208,14 +223,14 @@ function sentencePiece(meta: GgufMetadata, tokens: readonly string[], kindOf: (i
  * into two tokens, highest score first.
  */
 function mergesByScore(
-  tokens: readonly string[],
+  tokens: Pieces,
   scores: ArrayLike<number>,
   kindOf: (id: number) => number,
 ): [string, string][] {
   const known = new Set(tokens);
   const found: { score: number; pair: [string, string] }[] = [];
   tokens.forEach((token, id) => {
-    if (kindOf(id) !== NORMAL && kindOf(id) !== USER_DEFINED) return;
+    if (token === undefined || (kindOf(id) !== NORMAL && kindOf(id) !== USER_DEFINED)) return;
     let left = "";
     for (const point of token) {
       if (left !== "" && known.has(left)) {

@@ -2,6 +2,7 @@ import { Tokenizer as Library } from "@huggingface/tokenizers";
 import { InputError } from "../../errors.js";
 import type { CheckedTokenizer } from "./check.js";
 import { Merger } from "./merge.js";
+import { withoutPrefix } from "./prefix.js";
 import { ByteStream, type TextStream, WindowStream } from "./text-stream.js";
 import { type TokenBytes, tokenBytes } from "./token-bytes.js";
 
@@ -31,6 +32,8 @@ export interface TokenizerJson {
 export interface EncodeOptions {
   /** Whether what the tokenizer adds to a text (BOS, EOS) is added. Default true. */
   readonly addSpecialTokens?: boolean;
+  /** Whether the text goes on after other text, so that no space of the tokenizer's own is put before it. Default false. */
+  readonly continues?: boolean;
 }
 
 export interface DecodeOptions {
@@ -62,6 +65,9 @@ export class Tokenizer {
   /** The files that it was made of; for one of a GGUF file, files that make an equal one. */
   readonly files: TokenizerJson;
   private readonly library: Library;
+  private readonly parts: TokenizerParts;
+  /** The library for text that goes on, made when it is first asked for. */
+  private continuing: Library | undefined;
   private readonly pieces: readonly (string | undefined)[];
   private readonly bytes: TokenBytes | undefined;
   private readonly cleans: boolean;
@@ -69,6 +75,7 @@ export class Tokenizer {
   /** @throws InputError when the library can't be built from the parts, or can't encode with them. */
   constructor(parts: TokenizerParts) {
     const { json, pieces } = parts.checked;
+    this.parts = parts;
     this.name = parts.name;
     this.pieces = pieces;
     this.vocabSize = pieces.length;
@@ -95,10 +102,12 @@ export class Tokenizer {
    * The ids of a text. Lone surrogates are read as U+FFFD; an empty text has no ids but those that are added.
    * @throws InputError when the tokenizer has no id for a part of the text
    */
-  encode(text: string, { addSpecialTokens = true }: EncodeOptions = {}): number[] {
+  encode(text: string, { addSpecialTokens = true, continues = false }: EncodeOptions = {}): number[] {
     const whole = text.replace(/\p{Surrogate}/gu, "\uFFFD");
     const { ids, tokens } = this.guarded(() =>
-      this.library.encode(whole, { add_special_tokens: addSpecialTokens }),
+      (continues ? this.continuingLibrary() : this.library).encode(whole, {
+        add_special_tokens: addSpecialTokens,
+      }),
     );
     for (let i = 0; i < ids.length; i++)
       if (!Number.isInteger(ids[i]))
@@ -146,6 +155,25 @@ export class Tokenizer {
     return this.bytes?.bytesOf(id);
   }
 
+  /**
+   * The bytes of text that each id stands for in its place. Special tokens stand for none, and the first text has none
+   * for the space that the tokenizer puts before it. Where bytes depend on neighbours (WordPiece): those of the
+   * characters that the id completes.
+   */
+  textBytes(ids: ArrayLike<number>): number[] {
+    const stream = this.bytes ? undefined : this.textStream({ skipSpecialTokens: true });
+    const encoder = new TextEncoder();
+    let first = true;
+    return Array.from(ids, (id) => {
+      if (stream) return encoder.encode(stream.push(id)).length;
+      const bytes = this.bytesOf(id)!;
+      if (this.specialIds.has(id) || bytes.length === 0) return 0;
+      const own = first && this.bytes!.dropsFirstSpace && bytes[0] === 0x20 ? 1 : 0;
+      first = false;
+      return bytes.length - own;
+    });
+  }
+
   /** The id of a token as the vocabulary spells it. */
   idOf(token: string): number | undefined {
     const id = this.library.token_to_id(token);
@@ -171,6 +199,18 @@ export class Tokenizer {
     };
     for (let i = 0; i < after.length; i++) guarded.push(after[i]);
     return guarded;
+  }
+
+  private continuingLibrary(): Library {
+    if (!this.continuing) {
+      const { checked, config } = this.parts;
+      const json = withoutPrefix(checked.json);
+      // What trims a text would take its first space too.
+      const bare = { ...config, remove_space: false };
+      const same = json === checked.json && config.remove_space !== true;
+      this.continuing = same ? this.library : buildLibrary(json, bare);
+    }
+    return this.continuing;
   }
 
   private check(id: number): void {

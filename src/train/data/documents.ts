@@ -83,16 +83,36 @@ export class Corpus {
 
   /**
    * SHA-256, in hex, of what the files hold and how they are read, but not of their names.
+   * @param each called with each file's own, of its bytes alone
    * @throws InputError when a file can't be read, AbortError
    */
-  async hash(signal?: AbortSignal): Promise<string> {
+  async hash(signal?: AbortSignal, each?: (file: CorpusFile, hash: string) => void): Promise<string> {
     const hash = createHash("sha256").update(JSON.stringify(this.options));
     for (const file of this.files) {
       const one = createHash("sha256");
       for await (const bytes of bytesOf(file, signal)) one.update(bytes);
-      hash.update(`\n${file.kind} ${file.size} ${one.digest("hex")}`);
+      const digest = one.digest("hex");
+      each?.(file, digest);
+      hash.update(`\n${file.kind} ${file.size} ${digest}`);
     }
     return hash.digest("hex");
+  }
+
+  /**
+   * A number for each document by its text alone (53 bits of its SHA-256), for `splitIds`.
+   * @throws as `documents`
+   */
+  async keys(signal?: AbortSignal): Promise<Float64Array> {
+    const keys: number[] = [];
+    let hash = createHash("sha256");
+    for await (const { text, last } of this.documents(signal)) {
+      hash.update(text);
+      if (!last) continue;
+      const high = hash.digest().readBigUInt64BE();
+      keys.push(Number(high >> 11n));
+      hash = createHash("sha256");
+    }
+    return Float64Array.from(keys);
   }
 
   private async *text(file: CorpusFile, signal: AbortSignal | undefined): AsyncGenerator<DocumentPart> {

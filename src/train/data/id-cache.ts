@@ -23,6 +23,11 @@ export interface CachedIdsOptions {
   readonly tokenizerHash: string;
   /** The id put after each document; null: none. */
   readonly endOfText: number | null;
+  /**
+   * The id put before each document, where that is another than `endOfText` (a Llama's `<s>`): a document is then read
+   * from it, and it is never predicted. Default null: each is read from the end of the one before.
+   */
+  readonly beginOfText?: number | null;
   /** The folder of caches; made when it is not there. */
   readonly folder: string;
   /** Called after each document, of long ones after each 2¹⁶ characters or so, while a cache is made; never when one is found. */
@@ -39,7 +44,7 @@ export function tokenizerHash(json: object, config?: object): string {
 
 /**
  * The ids of a corpus, from the cache in `folder` or, when there is none, tokenised into one. A cache belongs to the
- * files' contents (not their names), the options they are read with, the tokenizer and the end of text; one that is
+ * files' contents (not their names), the options they are read with, the tokenizer and the ids put around texts; one that is
  * cut or damaged is made anew. It is written aside and renamed, so that what is there is whole. Memory holds eight
  * bytes a document, whatever the corpus's size. The text of a special token inside a document becomes that token.
  *
@@ -53,20 +58,35 @@ export async function cachedIds(corpus: Corpus, options: CachedIdsOptions): Prom
     "tokenizer",
     "tokenizerHash",
     "endOfText",
+    "beginOfText",
     "folder",
     "onProgress",
     "signal",
   ]);
-  const { tokenizer, tokenizerHash: hash, endOfText, folder, signal } = options;
+  const { tokenizer, tokenizerHash: hash, endOfText, beginOfText = null, folder, signal } = options;
   if (!/^[0-9a-f]{64}$/.test(hash))
     throw new InputError(
       `tokenizerHash: expected 64 hexadecimal digits, as tokenizerHash() gives, got ${hash}`,
     );
   const V = tokenizer.vocabSize;
-  if (endOfText !== null && !(Number.isInteger(endOfText) && endOfText >= 0 && endOfText < V))
-    throw new InputError(`endOfText: expected an id in [0, ${V}) or null, got ${endOfText}`);
+  for (const [name, id] of Object.entries({ endOfText, beginOfText }))
+    if (id !== null && !(Number.isInteger(id) && id >= 0 && id < V))
+      throw new InputError(`${name}: expected an id in [0, ${V}) or null, got ${id}`);
+  if (beginOfText !== null && beginOfText === endOfText)
+    throw new InputError(
+      `beginOfText: is the end of text, ${endOfText}, from which each document is read anyway; leave it out`,
+    );
   const key = createHash("sha256")
-    .update(JSON.stringify({ version: 1, corpus: await corpus.hash(signal), tokenizer: hash, endOfText, V }))
+    .update(
+      JSON.stringify({
+        version: 2,
+        corpus: await corpus.hash(signal),
+        tokenizer: hash,
+        endOfText,
+        ...(beginOfText !== null && { beginOfText }),
+        V,
+      }),
+    )
     .digest("hex");
   const path = join(folder, `${key}.ids`);
   const found = await FileIds.open(path, corpus.name, key);
@@ -85,7 +105,9 @@ async function build(corpus: Corpus, options: CachedIdsOptions, path: string, ke
     try {
       const writer = new IdWriter(file, options.tokenizer.vocabSize);
       await tokenise(corpus, options, writer);
-      await writer.finish(key, options.endOfText ?? undefined);
+      // What ends a document is what the next is read from, unless that has a beginning of its own.
+      const readFrom = (options.beginOfText ?? null) === null ? options.endOfText : null;
+      await writer.finish(key, readFrom ?? undefined);
     } finally {
       await file.close();
     }
@@ -100,15 +122,18 @@ async function build(corpus: Corpus, options: CachedIdsOptions, path: string, ke
 }
 
 async function tokenise(corpus: Corpus, options: CachedIdsOptions, writer: IdWriter): Promise<void> {
-  const { tokenizer, endOfText, onProgress, signal } = options;
+  const { tokenizer, endOfText, beginOfText = null, onProgress, signal } = options;
   const breather = new Breather(signal);
   /** The end of what the document has so far. */
   let before: readonly number[] = [];
+  let begins = true;
   for await (const { text, last } of corpus.documents(signal)) {
     const ids =
       before.length > 0
         ? continuationIds(tokenizer, text, before)
         : tokenizer.encode(text, { addSpecialTokens: false });
+    if (beginOfText !== null && begins) await writer.add([beginOfText]);
+    begins = last;
     await writer.add(ids);
     before = last ? [] : ids.slice(-16);
     if (last && endOfText !== null) await writer.add([endOfText]);

@@ -50,8 +50,9 @@ export async function randomModel(
   const { architecture, spec } = await readHuggingFace(name, config, checkpoint);
   const generation = { bosId, eosIds, defaults: {} };
   const texts = new Map([[CONFIG, prettyJson(config)]]);
-  // A config has room for one end token here, and a tokenizer may have several.
-  if (eosIds.length > 1) texts.set(GENERATION, prettyJson({ bos_token_id: bosId, eos_token_id: eosIds }));
+  // A config has room for one end token here, and a tokenizer may have several. Such a file without do_sample is greedy.
+  if (eosIds.length > 1)
+    texts.set(GENERATION, prettyJson({ bos_token_id: bosId, eos_token_id: eosIds, do_sample: true }));
   if (tokenizer) {
     texts.set(TOKENIZER, prettyJson(tokenizer.files.json));
     texts.set(TOKENIZER_CONFIG, prettyJson(tokenizer.files.config));

@@ -19,11 +19,13 @@ export function corpusOptions({ split, separator, field }: FilledSettings): Corp
 /**
  * A byte-level BPE tokenizer of a corpus. It puts the end of text before what it encodes: a text then begins as a
  * document begins, and its first token is predicted too.
- * @throws InputError when the text does not support so many tokens
+ * @param exact whether `vocabSize` was asked for; a preset's is a limit, and a small text gets as many tokens as it has
+ * @throws InputError when the text does not support the tokens that were asked for
  */
 export async function corpusTokenizer(
   corpus: Corpus,
   settings: FilledSettings,
+  exact: boolean,
   onProgress: (text: string) => void,
   signal: AbortSignal | undefined,
 ): Promise<TokenizerFiles> {
@@ -39,7 +41,7 @@ export async function corpusTokenizer(
           : `tokenizer: ${grouped(progress.tokens)} of ${grouped(progress.vocabSize)} tokens`,
       ),
   });
-  if (!trained.complete)
+  if (exact && !trained.complete)
     throw new InputError(
       `${corpus.name}: the text supports a vocabulary of ${trained.vocabSize} tokens, not ${vocabSize}: set vocabSize to at most ${trained.vocabSize}, or give more text`,
     );
@@ -69,19 +71,22 @@ async function* trainingTexts(
     yield* corpus.texts(signal);
     return;
   }
-  let [documents, characters] = [0, 0];
-  for await (const { text, last } of corpus.documents(signal)) {
-    characters += text.length;
-    if (last) documents++;
-  }
-  const held = documents > 1 ? heldDocuments(documents, validation, seed) : [false];
-  let left = documents > 1 ? Infinity : Math.ceil(characters * (1 - validation) * 0.98);
+  const keys = await corpus.keys(signal);
+  const single = keys.length === 1;
+  const held = single ? [false] : heldDocuments(corpus.name, keys, validation, seed);
+  let left = single ? Math.ceil((await charactersOf(corpus, signal)) * (1 - validation) * 0.98) : Infinity;
   let document = 0;
   for await (const { text, last } of corpus.documents(signal)) {
     if (!held[document] && left > 0) yield text.slice(0, left);
     left -= text.length;
     if (last) document++;
   }
+}
+
+async function charactersOf(corpus: Corpus, signal: AbortSignal | undefined): Promise<number> {
+  let characters = 0;
+  for await (const { text } of corpus.documents(signal)) characters += text.length;
+  return characters;
 }
 
 /** UTF-8 bytes that `corpusTokenizer` has read of a corpus. */

@@ -1,4 +1,5 @@
 import { InputError } from "../../errors.js";
+import type { Tokenizer } from "../../model/tokenizer/tokenizer.js";
 import { Batches } from "../data/batches.js";
 import { Corpus } from "../data/documents.js";
 import { cachedIds } from "../data/id-cache.js";
@@ -33,14 +34,17 @@ export async function openTexts(
 ): Promise<Texts> {
   const { validationCorpus } = settings;
   const corpus = await Corpus.open(path, corpusOptions(settings));
-  const hash = await corpus.hash(signal);
+  const trained = new Map<string, string>();
+  const hash = await corpus.hash(signal, (file, hash) => trained.set(hash, file.path));
   if (validationCorpus === undefined) return { corpus, validation: undefined, hash };
   const validation = await Corpus.open(validationCorpus, corpusOptions(settings));
-  const held = await validation.hash(signal);
-  if (held === hash)
-    throw new InputError(
-      `validationCorpus: ${validationCorpus} holds the text that is trained on; give another text, or leave it out`,
-    );
+  const held = await validation.hash(signal, (file, hash) => {
+    const same = trained.get(hash);
+    if (same !== undefined && file.size > 0)
+      throw new InputError(
+        `validationCorpus: ${file.path} holds the same text as ${same}, which is trained on; give another text, or keep it outside of ${path}`,
+      );
+  });
   return { corpus, validation, hash: `${hash} ${held}` };
 }
 
@@ -62,7 +66,7 @@ export async function openData(
       const ids = await cachedIds(texts, {
         tokenizer: tokenizer.tokenizer,
         tokenizerHash: tokenizer.hash,
-        endOfText: tokenizer.tokenizer.eosIds[0] ?? null,
+        ...around(tokenizer.tokenizer),
         folder,
         signal,
         onProgress: ({ ids }) => onProgress(`tokenising ${texts.name}: ${grouped(ids)} ids`),
@@ -87,6 +91,14 @@ export async function openData(
   }
 }
 
+/** The ids put around each document: it begins as what the model is asked begins. */
+function around(tokenizer: Tokenizer): { endOfText: number | null; beginOfText: number | null } {
+  const endOfText = tokenizer.eosIds[0] ?? null;
+  const [first] = tokenizer.encode("a");
+  const begins = tokenizer.specialIds.has(first) && first !== endOfText;
+  return { endOfText, beginOfText: begins ? first : null };
+}
+
 /** Sets a part of the ids aside that neither training nor the tokenizer has seen. */
 async function splitCorpus(
   corpus: Corpus,
@@ -96,7 +108,7 @@ async function splitCorpus(
   signal: AbortSignal | undefined,
 ): Promise<DataSplit> {
   const { validation, seed, init, tokenizer: given } = settings;
-  const split = splitIds(ids, { validation, seed });
+  const split = splitIds(ids, { validation, seed, keys: await corpus.keys(signal) });
   const single = ids.documents.length === 2;
   if (!single || init !== undefined || given !== undefined) return split;
   // The tokenizer of a single document has read some of its characters, and ids differ in how many they stand for.

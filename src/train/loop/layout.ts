@@ -26,6 +26,13 @@ export function checkpointPath(out: string, step: number): string {
   return join(out, `step-${String(step).padStart(6, "0")}`);
 }
 
+/** The name under which something is written until it is whole. */
+export const asideOf = (path: string): string => `${path}.new`;
+/** The name of what is about to be replaced. */
+export const movedOf = (path: string): string => `${path}.old`;
+/** The name that something written aside or moved away is to have. */
+export const withoutAside = (name: string): string => name.replace(/\.(new|old)$/, "");
+
 /** Whether a run writes something under this name, and puts another in its place later. */
 export function isReplaced(name: string): boolean {
   return [PLAN, METRICS, REPORT, BEST].includes(name) || checkpointStep(name) !== undefined;

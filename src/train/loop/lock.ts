@@ -1,5 +1,6 @@
+import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { open, readFile, rm } from "node:fs/promises";
+import { link, open, readFile, rename, rm } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
@@ -15,14 +16,14 @@ export interface Lock {
 /** Folders that this process trains into: a lock of its own number may also be left from before a restart. */
 const held = new Set<string>();
 
-/** How long a lock may have no holder's name in it, while its writer is about to put it there. */
+/** How long a lock may be empty, while its writer is about to put its name there. */
 const UNWRITTEN_MS = 250;
 
 /**
  * Takes a folder for this process. The lock of a process that is dead is taken over, and so is one that stays empty (its
  * writer was killed at once); one of another machine can't be told dead, so it is respected.
  * @param folder an absolute path
- * @throws InputError naming the process that holds it, or when the lock can't be written
+ * @throws InputError naming the process that holds it, or when the lock can't be written or is no lock
  */
 export async function lockFolder(folder: string): Promise<Lock> {
   const path = join(folder, LOCK);
@@ -36,18 +37,24 @@ export async function lockFolder(folder: string): Promise<Lock> {
   }
   return {
     async release() {
-      await rm(path, { force: true });
+      if ((await readFile(path, "utf8").catch(() => "")) === own()) await rm(path, { force: true });
       held.delete(folder);
     },
   };
 }
 
+const own = (): string => JSON.stringify({ pid: process.pid, host: hostname() } satisfies Holder);
+
 async function take(folder: string, path: string): Promise<void> {
   for (let attempt = 0; attempt < 3; attempt++) {
     if (await write(path)) return;
-    const holder = await readHolder(path);
+    const text = await readLock(path);
+    if (text === undefined) continue;
+    const holder = parseHolder(text);
     if (holder && isAlive(holder)) throw taken(folder, holder);
-    await rm(path, { recursive: true, force: true });
+    if (!holder && text !== "")
+      throw new InputError(`${path}: is no lock of a run; move it away, or take another folder`);
+    await remove(path, text);
   }
   throw new InputError(`${folder}: another process is taking it at this moment; take another folder`);
 }
@@ -60,7 +67,7 @@ async function write(path: string): Promise<boolean> {
   });
   if (!file) return false;
   try {
-    await file.writeFile(JSON.stringify({ pid: process.pid, host: hostname() } satisfies Holder));
+    await file.writeFile(own());
   } catch (error) {
     await rm(path, { force: true });
     throw error;
@@ -75,13 +82,34 @@ interface Holder {
   readonly host: string;
 }
 
-/** Who holds the lock; nobody when it is gone, or is not readable and stays so. */
-async function readHolder(path: string): Promise<Holder | undefined> {
-  const read = async () => parseHolder(await readFile(path, "utf8").catch(() => ""));
-  const holder = await read();
-  if (holder) return holder;
+/** What the lock says; nothing when it stays empty, undefined when it is gone. */
+async function readLock(path: string): Promise<string | undefined> {
+  const read = () =>
+    readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
+      if (error.code === "ENOENT") return undefined;
+      if (error.code === "EISDIR") return "a folder";
+      throw error;
+    });
+  const text = await read();
+  if (text !== "") return text;
   await wait(UNWRITTEN_MS);
   return read();
+}
+
+/**
+ * Removes a lock that says `text`. Another process may have done so already, and have put its own in the place: it is
+ * moved away first, which one alone can do, and put back when it is not the one that was meant.
+ */
+async function remove(path: string, text: string): Promise<void> {
+  const aside = `${path}.${randomUUID()}`;
+  try {
+    await rename(path, aside);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return;
+    throw error;
+  }
+  if ((await readFile(aside, "utf8")) !== text) await link(aside, path).catch(() => {});
+  await rm(aside, { force: true });
 }
 
 function parseHolder(text: string): Holder | undefined {

@@ -1,5 +1,6 @@
+import { stat } from "node:fs/promises";
 import { join } from "node:path";
-import { WEIGHTS } from "../../model/formats/folder.js";
+import { CONFIG, WEIGHTS } from "../../model/formats/folder.js";
 import { type WrittenFile, type WrittenTensor, writeSafetensors, writeText } from "./run-files.js";
 
 export {
@@ -16,6 +17,14 @@ export interface ModelFolder {
   readonly texts: ReadonlyMap<string, string>;
   /** Tensors in their stored layout. */
   readonly tensors: readonly WrittenTensor[];
+}
+
+/** Whether a model's files stand in a folder; not whether they are whole. */
+export async function isModel(path: string): Promise<boolean> {
+  const found = await Promise.all(
+    [CONFIG, WEIGHTS].map((name) => stat(join(path, name)).catch(() => undefined)),
+  );
+  return found.every((one) => one?.isFile());
 }
 
 /** Writes a model's files into a folder. Result: what each of them is. */

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { InputError } from "../../errors.js";
 import { isObject } from "../../model/formats/files.js";
 import { safetensorsHeader } from "../../model/formats/safetensors-write.js";
-import { IDS, isReplaced } from "./layout.js";
+import { asideOf, IDS, isReplaced, movedOf, withoutAside } from "./layout.js";
 
 /** Writing to a run's folder so that what has its final name is whole. */
 
@@ -85,8 +85,8 @@ export async function isAsWritten(path: string, { bytes, sha256 }: WrittenFile):
  * @throws InputError when the disk is full: what was there before is still there
  */
 export async function writeFolder(path: string, fill: (aside: string) => Promise<void>): Promise<void> {
-  const aside = `${path}.new`;
-  const old = `${path}.old`;
+  const aside = asideOf(path);
+  const old = movedOf(path);
   try {
     await rm(aside, { recursive: true, force: true });
     await mkdir(aside, { recursive: true });
@@ -105,7 +105,7 @@ export async function writeFolder(path: string, fill: (aside: string) => Promise
 
 /** The same for a file. */
 export async function replaceFile(path: string, text: string): Promise<void> {
-  const aside = `${path}.new`;
+  const aside = asideOf(path);
   try {
     await rm(aside, { force: true });
     await writeText(aside, text);
@@ -132,9 +132,9 @@ export function diskError(path: string, error: unknown): unknown {
 export async function tidyFolder(folder: string): Promise<void> {
   const names = await readdir(folder);
   for (const name of names) {
-    const own = name.replace(/\.(new|old)$/, "");
+    const own = withoutAside(name);
     if (own === name || !isReplaced(own)) continue;
-    if (name.endsWith(".new") || names.includes(own))
+    if (name === asideOf(own) || names.includes(own))
       await rm(join(folder, name), { recursive: true, force: true });
     else await rename(join(folder, name), join(folder, own));
   }

@@ -11,7 +11,7 @@ import type { Trainer, TrainStep } from "../trainer/trainer.js";
 import { type Progress, pruneCheckpoints, saveCheckpoint } from "./checkpoints.js";
 import type { TrainingData } from "./data.js";
 import { BEST, checkpointPath, METRICS, REPORT } from "./layout.js";
-import { type ModelFolder, writeModel } from "./model-folder.js";
+import { isModel, type ModelFolder, writeModel } from "./model-folder.js";
 import { diskError, replaceFile, writeFolder } from "./run-files.js";
 import { scheduleOf } from "./schedule.js";
 import type { FilledSettings } from "./settings.js";
@@ -98,6 +98,7 @@ export class Run {
     const { steps, out, signal } = this.parts;
     // What a process that was killed just after a checkpoint had no time for.
     if (this.saved !== undefined) await this.settle();
+    await this.restoreBest();
     while (this.progress.step < steps) {
       if (signal?.aborted || !(await this.step())) await this.leave();
     }
@@ -156,9 +157,31 @@ export class Run {
     this.parts.events.onValidation?.(step, loss, bitsPerByte);
     if (best && best.loss <= loss) return;
     this.progress = { ...this.progress, best: { step, loss } };
+    await this.writeBest();
+  }
+
+  private async writeBest(): Promise<void> {
     await writeFolder(join(this.parts.out, BEST), async (aside) => {
       await writeModel(aside, this.parts.folder);
     });
+  }
+
+  /**
+   * Makes the best model again when it was moved away: from these weights when they are the best.
+   * @throws InputError when it is of an earlier step and there is no validation left that could make another
+   */
+  private async restoreBest(): Promise<void> {
+    const { out, steps, events } = this.parts;
+    const { step, best } = this.progress;
+    const path = join(out, BEST);
+    if (!best || (await isModel(path))) return;
+    if (best.step === step) return this.writeBest();
+    const gone = `${path}: is not there, and was of step ${best.step}, whose weights are gone`;
+    if (step === steps)
+      throw new InputError(`${gone}; bring it back, or take ${checkpointPath(out, step)}, a model as well`);
+    events.onNote?.(`${gone}: it will be the best of the validations to come`);
+    const { best: _, ...rest } = this.progress;
+    this.progress = rest;
   }
 
   private async sample(): Promise<void> {

@@ -47,7 +47,12 @@ export const table = {
   validationCorpus: { kind: "path", about: "a corpus of its own to validate on, instead of a share" },
 
   tokenizer: { kind: "path", about: "folder of a tokenizer.json to use, instead of training one" },
-  vocabSize: { kind: "whole", min: 257, max: 2 ** 24, about: "V: tokens of the tokenizer that is trained" },
+  vocabSize: {
+    kind: "whole",
+    min: 257,
+    max: 2 ** 24,
+    about: "V: tokens of the tokenizer that is trained (by default fewer where the text supports no more)",
+  },
 
   init: { kind: "path", about: "a Hugging Face folder to go on from, with its tokenizer (fine-tuning)" },
   freeze: {

@@ -146,7 +146,8 @@ export function checkFilled(what: string, given: unknown): FilledSettings {
   return settings as FilledSettings;
 }
 
-function checkEach(what: string, given: unknown): TrainSettings {
+/** Checks settings one by one: each may still not go with another. @throws InputError as `checkSettings` */
+export function checkEach(what: string, given: unknown): TrainSettings {
   if (!isObject(given)) throw new InputError(`${what}: expected an object of settings, got ${kindOf(given)}`);
   for (const [name, value] of Object.entries(given)) {
     if (!Object.hasOwn(table, name))

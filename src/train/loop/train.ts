@@ -8,7 +8,7 @@ import { grouped } from "../report/format.js";
 import { Trainer } from "../trainer/trainer.js";
 import { type Found, newestCheckpoint, readOptimizer } from "./checkpoints.js";
 import { openData, openTexts, type TrainingData } from "./data.js";
-import { IDS, isReplaced, METRICS, PLAN } from "./layout.js";
+import { asideOf, IDS, isReplaced, METRICS, PLAN, withoutAside } from "./layout.js";
 import { lockFolder } from "./lock.js";
 import { optimizerOf } from "./optimizer.js";
 import { metricsSize, Run, type RunEvents, type RunResult } from "./run.js";
@@ -20,7 +20,7 @@ import { openTrainable } from "./trainable.js";
 
 /** Options of `train`. */
 export interface TrainOptions extends RunEvents {
-  /** A .txt or .jsonl file, or a folder of them. With `resume` it is the run's own. */
+  /** A .txt or .jsonl file, or a folder of them. With `resume` the run's own, or where that text stands now. */
   readonly corpus?: string;
   /** The run's folder; made when it is not there. */
   readonly out: string;
@@ -34,7 +34,8 @@ export interface TrainOptions extends RunEvents {
   readonly signal?: AbortSignal;
 }
 
-const VERSION = 1;
+/** 2: documents are kept to validate by their text, not by their place. */
+const VERSION = 2;
 
 /** What a run's folder says about the run. */
 interface Plan {
@@ -64,8 +65,8 @@ export async function train(options: TrainOptions): Promise<RunResult> {
   try {
     const lock = await lockFolder(out);
     try {
-      await tidyFolder(out);
       const plan = options.resume ? await oldPlan(out, options) : await newPlan(out, options);
+      await tidyFolder(out);
       return await runPlan(out, plan, options);
     } finally {
       await lock.release();
@@ -107,7 +108,10 @@ const readPlan = (out: string) => readObject(join(out, PLAN));
 async function newPlan(out: string, { corpus, settings = {} }: TrainOptions): Promise<Plan> {
   if (await readPlan(out))
     throw new InputError(`${out}: holds a run already; go on with it by --resume, or take another folder`);
-  const foreign = (await readdir(out)).find(isReplaced);
+  const foreign = (await readdir(out)).find(
+    // What a run leaves that was killed while it wrote its first file.
+    (name) => name !== asideOf(PLAN) && isReplaced(withoutAside(name)),
+  );
   if (foreign !== undefined)
     throw new InputError(
       `${out}: holds a ${foreign} that is of no run, which training would replace; take another folder`,
@@ -142,24 +146,26 @@ async function oldPlan(out: string, { corpus }: TrainOptions): Promise<Plan> {
   if (typeof own !== "string" || (dataHash !== undefined && typeof dataHash !== "string"))
     throw new InputError(`${path}: is damaged: expected the corpus and its hash`);
   const settings = checkFilled(`${path}: settings`, plan.settings);
-  if (corpus !== undefined && resolve(corpus) !== own)
-    throw new InputError(`${out}: this run's corpus is ${own}, not ${resolve(corpus)}; leave the corpus out`);
-  return { corpus: own, settings, dataHash };
+  // The text may have moved: its hash tells whether it is the same.
+  return { corpus: corpus === undefined ? own : resolve(corpus), settings, dataHash };
 }
 
-async function runPlan(out: string, plan: Plan, options: TrainOptions): Promise<RunResult> {
-  const { settings } = plan;
+async function runPlan(out: string, asked: Plan, options: TrainOptions): Promise<RunResult> {
   const { signal, device, threads } = options;
   const note = (text: string) => options.onNote?.(text);
   const progress = (text: string) => options.onProgress?.(text);
   const found = await newestCheckpoint(out, await metricsSize(out), note);
-  const texts = await openTexts(plan.corpus, settings, signal);
-  if (plan.dataHash !== undefined && plan.dataHash !== texts.hash)
+  const texts = await openTexts(asked.corpus, asked.settings, signal);
+  if (asked.dataHash !== undefined && asked.dataHash !== texts.hash)
     throw new InputError(
-      `${plan.corpus}: the text has changed since the run began; restore it, or begin anew in another folder`,
+      `${asked.corpus}: the text has changed since the run began; restore it, or begin anew in another folder`,
     );
-  const trainable = await openTrainable(plan.corpus, settings, found?.path, progress, signal);
+  // A run that is resumed has its number written down.
+  const exact = options.resume || options.settings?.vocabSize !== undefined;
+  const trainable = await openTrainable(asked.corpus, asked.settings, found?.path, exact, progress, signal);
   const { tokenizer } = trainable.tokenizer;
+  const plan = { ...asked, settings: supported(asked.settings, tokenizer.vocabSize, note) };
+  const { settings } = plan;
   let model: LanguageModel | undefined;
   let data: TrainingData | undefined;
   let trainer: Trainer | undefined;
@@ -168,6 +174,7 @@ async function runPlan(out: string, plan: Plan, options: TrainOptions): Promise<
     const where = { device, threads, weights: "float32", signal } as const;
     model = new LanguageModel(await placeModel(trainable.opened, where, settings.freeze === "body"));
     checkPrompts(model, settings);
+    warn(model, settings, options.resume || options.settings?.learningRate !== undefined, note);
     const steps = stepsOf(settings, data.training.epochAt(settings.accumulate));
     scheduleOf(settings, steps);
     trainer = await Trainer.create(model, optimizerOf(settings));
@@ -192,6 +199,37 @@ async function runPlan(out: string, plan: Plan, options: TrainOptions): Promise<
     await data?.close();
     await (model ? model.close() : trainable.opened.checkpoint.close());
   }
+}
+
+/** The settings with the vocabulary that a new tokenizer has, where the text supports less than the preset has. */
+function supported(
+  settings: FilledSettings,
+  vocabSize: number,
+  note: (text: string) => void,
+): FilledSettings {
+  const isNew = settings.tokenizer === undefined && settings.init === undefined;
+  if (!isNew || vocabSize >= settings.vocabSize) return settings;
+  note(
+    `the text supports a vocabulary of ${grouped(vocabSize)} tokens, fewer than the ${grouped(settings.vocabSize)} of the preset ${settings.preset}`,
+  );
+  return { ...settings, vocabSize };
+}
+
+/** What is allowed, and is seldom what was meant. */
+function warn(
+  model: LanguageModel,
+  settings: FilledSettings,
+  rateGiven: boolean,
+  note: (text: string) => void,
+): void {
+  const { init, learningRate, preset, prompts, sampleEvery } = settings;
+  if (init !== undefined && !rateGiven)
+    note(
+      `learning rate ${learningRate} is that of the preset ${preset} for new models; a trained one mostly wants less (as 1e-4)`,
+    );
+  const silent = model.eosIds.length === 0 && (prompts.length === 0 || prompts.includes(""));
+  if (silent && sampleEvery > 0)
+    note("no samples from nothing: the tokenizer has no token that ends a text, to begin with");
 }
 
 /** Prompts that a sample can't be asked of are said before the first step, not after hundreds. */

@@ -33,18 +33,20 @@ export interface Trainable {
 /**
  * The model of a run: of a checkpoint, of `init`, or new.
  * @param checkpoint the folder to go on from
+ * @param exact whether a new tokenizer must have all of `vocabSize`; else it has what the text supports of it
  * @throws InputError for files that are not as they should be; AbortError
  */
 export async function openTrainable(
   corpus: string,
   settings: FilledSettings,
   checkpoint: string | undefined,
+  exact: boolean,
   onProgress: (text: string) => void,
   signal: AbortSignal | undefined,
 ): Promise<Trainable> {
   const path = checkpoint ?? settings.init;
   if (path !== undefined) return fromFolder(path, settings);
-  return newModel(corpus, settings, onProgress, signal);
+  return newModel(corpus, settings, exact, onProgress, signal);
 }
 
 async function fromFolder(path: string, settings: FilledSettings): Promise<Trainable> {
@@ -53,6 +55,8 @@ async function fromFolder(path: string, settings: FilledSettings): Promise<Train
   const tokenizer = tokenizerOf(path, given);
   const stored = await openModel(files);
   try {
+    if (stored.checkpoint.format !== "safetensors")
+      throw new InputError(`${path}: expected a Hugging Face folder with safetensors, got a GGUF file in it`);
     const { contextLength, freeze } = settings;
     const { maxPositions } = stored.spec.body;
     if (contextLength > maxPositions)
@@ -85,6 +89,7 @@ function changes(what: string, config: string, alone: boolean): Json {
 async function newModel(
   corpusPath: string,
   settings: FilledSettings,
+  exact: boolean,
   onProgress: (text: string) => void,
   signal: AbortSignal | undefined,
 ): Promise<Trainable> {
@@ -95,6 +100,7 @@ async function newModel(
       ? await corpusTokenizer(
           await Corpus.open(corpusPath, corpusOptions(settings)),
           settings,
+          exact,
           onProgress,
           signal,
         )
@@ -162,5 +168,7 @@ async function folderOf(path: string): Promise<FileSet> {
   const opened = await openPath(path);
   if (opened.kind === "folder") return opened.files;
   await opened.source.close?.();
-  throw new InputError(`${path}: expected a Hugging Face folder, got a file`);
+  throw new InputError(
+    `${path}: expected a Hugging Face folder with safetensors weights, got a file; GGUF files can't be trained`,
+  );
 }

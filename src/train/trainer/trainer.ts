@@ -16,7 +16,10 @@ import { Slot, type StateTensor } from "./slot.js";
 
 /** What one step gives. */
 export interface TrainStep {
-  /** Mean loss of the predicted tokens, in nats, before the step's change. */
+  /**
+   * Mean loss of the predicted tokens, in nats, before the step's change: what is learnt from, with label smoothing and
+   * z-loss where they are on.
+   */
   readonly loss: number;
   /** Global L2 norm of the gradients before clipping. */
   readonly gradientNorm: number;
@@ -123,7 +126,7 @@ export class Trainer {
   async evaluate(batch: Batch, signal?: AbortSignal): Promise<Evaluated> {
     const tape = await this.record(this.model.runner.program, batch, undefined, signal);
     try {
-      const { loss } = await crossEntropy(this.model.head, hiddenOf(tape), batch.targets, {
+      const { loss } = await crossEntropy(this.model.head, await this.hidden(tape), batch.targets, {
         reduction: "sum",
         signal,
       });
@@ -206,7 +209,7 @@ export class Trainer {
     try {
       const weight = this.into.matrices.get(head.weights.matrix);
       const { bias } = head.weights;
-      const answer = await crossEntropy(head, hiddenOf(tape), batch.targets, {
+      const answer = await crossEntropy(head, await this.hidden(tape), batch.targets, {
         reduction: "sum",
         labelSmoothing,
         zLoss,
@@ -224,6 +227,25 @@ export class Trainer {
     }
   }
 
+  /** What the body gives, [N, D]. @throws InputError when the model has diverged, naming what is not finite */
+  private async hidden(tape: Tape): Promise<Float32Array> {
+    const hidden = tape.output(bodyBuffers.hidden);
+    const bad = hidden.find((x) => !Number.isFinite(x));
+    if (bad === undefined) return hidden;
+    const parameter = await this.notFinite();
+    const what = parameter ? `${parameter} is not finite any more: ` : "";
+    throw new InputError(`${what}the body's hidden states hold ${bad}: take a lower learning rate`);
+  }
+
+  /** The first trained parameter with a value that is not finite. */
+  private async notFinite(): Promise<string | undefined> {
+    const matrices = this.slots.filter(({ matrix }) => matrix);
+    const squares = await this.model.device.squares(matrices.map(({ matrix }) => matrix!.value));
+    const matrix = matrices.find((_, i) => !Number.isFinite(squares[i]));
+    const vector = this.slots.find(({ vector }) => vector && !Number.isFinite(sumOfSquares(vector.value)));
+    return (matrix ?? vector)?.parameter.name;
+  }
+
   /** The global norm. @throws InputError naming the parameter whose gradient is not finite */
   private async norm(): Promise<number> {
     const matrices = this.slots.filter(({ matrix }) => matrix);
@@ -239,15 +261,6 @@ export class Trainer {
 /** What a step runs: the model's own program where it drops nothing. */
 function programOf({ runner }: LanguageModel, dropout: number): Program {
   return dropout > 0 ? bodyProgram(runner.body, { embed: runner.embedding.op, dropout }) : runner.program;
-}
-
-/** What the body gives, [N, D]. @throws InputError when the model has diverged */
-function hiddenOf(tape: Tape): Float32Array {
-  const hidden = tape.output(bodyBuffers.hidden);
-  const bad = hidden.find((x) => !Number.isFinite(x));
-  if (bad !== undefined)
-    throw new InputError(`the body's hidden states hold ${bad}: take a lower learning rate`);
-  return hidden;
 }
 
 function finite(name: string, squares: number): number {

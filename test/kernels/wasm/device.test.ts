@@ -112,6 +112,32 @@ describe.each(shapes)("every op: %s", (_, shape) => {
   });
 });
 
+describe("rows wider than a thread's scratch", () => {
+  it("learned positions of width 90,016 add what the reference adds, and nothing else in memory changes", async () => {
+    const D = 90_016;
+    const part = Int32Array.of(3, 0, 1);
+    const make = async (device: Device, type: StoredType): Promise<Program> => ({
+      buffers: { x: D },
+      ops: [
+        { op: "embed", table: await device.matrix(randomSource("f32", 4, D, 1)), out: "x", scale: 1.5 },
+        { op: "positions", table: await device.matrix(randomSource(type, 5, D, 2)), offset: 2, out: "x" },
+      ],
+      cache: [],
+      maxPositions: 3,
+    });
+    const device = await WasmDevice.start(1, "test");
+    for (const type of ["f32", "f16", "Q4_0"] as const) {
+      const [plain, program] = [await make(reference, type), await make(device, type)];
+      const expected = await once(reference, plain, reference.cache(plain), part);
+      for (let i = 0; i < 2; i++)
+        expect(distance(await once(device, program, device.cache(program), part), expected)).toBeLessThan(
+          1e-6,
+        );
+    }
+    await device.close();
+  });
+});
+
 describe("caches", () => {
   it("several sequences in a call answer as each alone; forks and cuts share nothing by accident", async () => {
     const [, device] = devices[0];
@@ -186,25 +212,64 @@ describe("weights", () => {
   });
 });
 
+describe("matrices that a program can't run on", () => {
+  it("freed since a run of the same program and size: an error, whatever stands there now", async () => {
+    const device = await WasmDevice.start(1, "test");
+    const part = Int32Array.of(1, 2, 3);
+    const { length } = (await everyOp(device, base)).matrices;
+    for (let i = 0; i < length; i++) {
+      const { program, matrices } = await everyOp(device, base);
+      await once(device, program, device.cache(program), part);
+      const gathered = matrices[i].gather([0]);
+      matrices[i].free();
+      await expect(once(device, program, device.cache(program), part)).rejects.toThrow(/matrix was freed/);
+      await expect(gathered).rejects.toThrow(/matrix was freed/);
+    }
+    await device.close();
+  });
+
+  it("another device's", async () => {
+    const [[, device], [, other]] = devices;
+    for (const owner of [other, reference]) {
+      const { program, matrices } = await everyOp(owner, base);
+      await expect(once(device, program, device.cache(program), Int32Array.of(1))).rejects.toThrow(
+        /belongs to another device/,
+      );
+      const head = { matrix: matrices[0], vocabSize: 50, scale: 1 };
+      const query = { topK: 1, rank: false, logSumExp: false, entropy: false, logits: false };
+      await expect(device.ask(head, new Float32Array(32), query)).rejects.toThrow(
+        /belongs to another device/,
+      );
+      for (const matrix of matrices) matrix.free();
+    }
+  });
+});
+
+/** A program of every op, and one that takes many seconds. */
+async function endlessOn(device: Device): Promise<{ program: Program; endless: Program }> {
+  const { program } = await everyOp(device, base);
+  const wide = await device.matrix(randomSource("f32", 4096, 32, 1));
+  const back = await device.matrix(randomSource("f32", 32, 4096, 2));
+  const once32 = [
+    { op: "matmul", in: "x", out: "wide", outColumn: 0, weight: wide, accumulate: false },
+    { op: "act", kind: "tanh", buffer: "wide" },
+    { op: "matmul", in: "wide", out: "x", outColumn: 0, weight: back, accumulate: false },
+  ] as const;
+  const endless: Program = {
+    ...program,
+    buffers: { ...program.buffers, wide: 4096 },
+    ops: [...program.ops, ...Array.from({ length: 3000 }, () => once32).flat()],
+  };
+  return { program, endless };
+}
+
 describe.each([
   ["in workers", 2],
   ["on the caller's thread", 0],
 ])("aborting %s", (_, threads) => {
   it("stops a run of many seconds on its way, and leaves the cache as it was", async () => {
     const device = await WasmDevice.start(threads, "test");
-    const { program } = await everyOp(device, base);
-    const wide = await device.matrix(randomSource("f32", 4096, 32, 1));
-    const back = await device.matrix(randomSource("f32", 32, 4096, 2));
-    const once32 = [
-      { op: "matmul", in: "x", out: "wide", outColumn: 0, weight: wide, accumulate: false },
-      { op: "act", kind: "tanh", buffer: "wide" },
-      { op: "matmul", in: "wide", out: "x", outColumn: 0, weight: back, accumulate: false },
-    ] as const;
-    const endless: Program = {
-      ...program,
-      buffers: { ...program.buffers, wide: 4096 },
-      ops: [...program.ops, ...Array.from({ length: 3000 }, () => once32).flat()],
-    };
+    const { program, endless } = await endlessOn(device);
     const cache = device.cache(endless);
     const controller = new AbortController();
     setTimeout(() => controller.abort(), 30);
@@ -221,5 +286,50 @@ describe.each([
     await expect(device.run(program, { segments: [], ids: new Int32Array(0), outputs: [] })).rejects.toThrow(
       /closed/,
     );
+  });
+
+  it("rejects a call that waits at once, and runs those behind it in their turn", async () => {
+    const device = await WasmDevice.start(threads, "test");
+    const { program, endless } = await endlessOn(device);
+    const matrix = await device.matrix(randomSource("f32", 50, 32, 3));
+    const head = { matrix, vocabSize: 50, scale: 1 };
+    const query = { topK: 1, rank: false, logSumExp: false, entropy: false, logits: false };
+    const ahead = new AbortController();
+    const controller = new AbortController();
+    const { signal } = controller;
+    const cache = device.cache(program);
+    let done = false;
+    const outputs = [{ buffer: "x" }];
+    const first = device
+      .run(endless, {
+        segments: [{ cache: device.cache(endless), rows: 60 }],
+        ids: new Int32Array(60),
+        outputs,
+        signal: ahead.signal,
+      })
+      .finally(() => {
+        done = true;
+      });
+    const stopped = expect(first).rejects.toThrow(AbortError);
+    const one = Int32Array.of(1);
+    const rest = { segments: [{ cache, rows: 1 }], ids: one, outputs };
+    const source = randomSource("f32", 4, 4, 1);
+    const waiting = [
+      device.ask(head, new Float32Array(32), query, signal),
+      device.run(program, { ...rest, signal }),
+      device.matrix({ ...source, read: () => Promise.reject(new Error("it must not be read")) }, signal),
+      device.record(program, { lengths: [1], ids: one, signal }),
+    ];
+    const behind = device.run(program, rest);
+    setTimeout(() => controller.abort(), 30);
+    await Promise.all(waiting.map((call) => expect(call).rejects.toThrow(AbortError)));
+    expect(done).toBe(false);
+    await expect(device.ask(head, new Float32Array(32), query, signal)).rejects.toThrow(AbortError);
+    expect(done).toBe(false);
+    ahead.abort();
+    await stopped;
+    expect((await behind)[0].length).toBe(32);
+    expect(cache.length).toBe(1);
+    await device.close();
   });
 });

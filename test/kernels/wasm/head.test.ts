@@ -1,15 +1,18 @@
 import fc from "fast-check";
-import { afterAll, describe, expect, it } from "vitest";
-import type { Device, HeadQuery, HeadWeights } from "../../../src/kernels/device.js";
+import { afterAll, describe, expect, it, vi } from "vitest";
+import { AbortError, InputError } from "../../../src/errors.js";
+import type { Device, HeadAnswer, HeadQuery, HeadWeights } from "../../../src/kernels/device.js";
 import { ReferenceDevice } from "../../../src/kernels/reference/device.js";
+import { Arena } from "../../../src/kernels/wasm/arena.js";
 import { WasmDevice } from "../../../src/kernels/wasm/device.js";
-import { distance, floatSource, floats, randomSource } from "../random.js";
+import { distance, floatSource, floats, randomSource, storedBytes } from "../random.js";
 
 const reference = new ReferenceDevice();
 const wasm = await WasmDevice.start(2, "test");
 const single = await WasmDevice.start(1, "test");
+const unshared = await WasmDevice.start(0, "test");
 afterAll(async () => {
-  for (const device of [reference, wasm, single]) await device.close();
+  for (const device of [reference, wasm, single, unshared]) await device.close();
 });
 
 const nothing: HeadQuery = { topK: 0, rank: false, logSumExp: false, entropy: false, logits: false };
@@ -57,9 +60,12 @@ describe("the full pass", () => {
       hidden,
       everything(N, V, k),
     );
-    for (const device of [wasm, single]) {
+    let first: HeadAnswer | undefined;
+    for (const device of [wasm, single, unshared]) {
       const head = await build(device, weight, V, D, formula);
       const got = await device.ask(head, hidden, everything(N, V, k));
+      first ??= got;
+      expect(got).toEqual(first);
       for (const field of [
         "logits",
         "topLogits",
@@ -132,6 +138,42 @@ describe("the full pass", () => {
   });
 });
 
+describe.each([
+  ["the full pass", 20],
+  ["screening", 2100],
+])("%s, samples at temperatures that take logits out of float32", (_, V) => {
+  const sample = { temperature: 1e-38, seed: 3, sequences: new Int32Array(1), steps: new Int32Array(1) };
+  const ask = async (device: Device, bias: Float32Array, over: object = {}) => {
+    const head = await build(device, new Float32Array(V), V, 1, { scale: 1, bias });
+    try {
+      return await device.ask(head, Float32Array.of(1), { ...nothing, sample: { ...sample, ...over } });
+    } finally {
+      head.matrix.free();
+    }
+  };
+
+  it.each([
+    ["all above", () => 20],
+    ["all below", () => -20],
+    ["two above", (i: number) => (i === 3 ? 5 : i === 17 ? 20 : -1)],
+    ["all below but those masked", (i: number) => (i % 3 === 0 ? -Infinity : -20 - i)],
+  ])("%s: the same error everywhere", async (_, logit) => {
+    const bias = Float32Array.from({ length: V }, (_, i) => logit(i));
+    for (const device of [reference, wasm, single])
+      await expect(ask(device, bias)).rejects.toThrow(
+        `row 0: logits / temperature ${Math.fround(1e-38)} leave the range of float32; take a higher temperature`,
+      );
+  });
+
+  it("one that stays inside wins", async () => {
+    const bias = Float32Array.from({ length: V }, (_, i) => (i === 17 ? 1e-4 : -20));
+    for (const device of [reference, wasm, single]) {
+      expect((await ask(device, bias)).sampleIds).toEqual(Int32Array.of(17));
+      expect((await ask(device, bias, { temperature: 1e-30 })).sampleIds).toEqual(Int32Array.of(17));
+    }
+  });
+});
+
 /** Heads that strain the bounds: equal rows, huge norms, one hot row, subnormals, saturated caps. */
 const adversarial: [string, (i: number, d: number, x: number) => number][] = [
   ["ordinary", (_i, _d, x) => x],
@@ -182,7 +224,55 @@ describe.each(adversarial)("screening, %s", (_, make) => {
   }, 120_000);
 });
 
+describe("on the caller's thread", () => {
+  it("a pass over the vocabulary leaves room for timers, and an abort ends it on its way", async () => {
+    const [V, D, N] = [20_000, 512, 256];
+    const head = await build(unshared, floats(V * D, 1), V, D, { scale: 1 });
+    const hidden = floats(N * D, 2);
+    const ticks = async (work: Promise<unknown>) => {
+      let count = 0;
+      const timer = setInterval(() => count++, 1);
+      await work;
+      clearInterval(timer);
+      return count;
+    };
+    // 2.6 G products: some hundred milliseconds, of which one op takes nearly all.
+    const whole = await ticks(unshared.ask(head, hidden, { ...nothing, logSumExp: true }));
+    expect(whole).toBeGreaterThan(2);
+    const controller = new AbortController();
+    setTimeout(() => controller.abort(), 1);
+    const ended = await ticks(
+      expect(unshared.ask(head, hidden, { ...nothing, logSumExp: true }, controller.signal)).rejects.toThrow(
+        AbortError,
+      ),
+    );
+    expect(ended).toBeLessThan(whole);
+    head.matrix.free();
+  });
+});
+
 describe("screening", () => {
+  it.each(["the screen of head", "a screening"])("passes when there is no room for %s", async (what) => {
+    const [V, D] = [2100, 33];
+    const head = await build(single, floats(V * D, 1), V, D, { scale: 1 });
+    const hidden = floats(2 * D, 2);
+    const query = { ...nothing, topK: 5, sample: everything(2, V, 1).sample };
+    const alloc = Arena.prototype.alloc;
+    const spy = vi.spyOn(Arena.prototype, "alloc").mockImplementation(function (this: Arena, bytes, name) {
+      if (name === what) throw new InputError(`${name} does not fit`);
+      return alloc.call(this, bytes, name);
+    });
+    const before = single.memory;
+    const full = await single.ask(head, hidden, query);
+    if (what === "the screen of head") expect(single.memory).toBe(before);
+    spy.mockRestore();
+    expect(full).toMatchObject({ screened: 0, fellBack: 2 });
+    // With room again it is screened, to the same answers.
+    const screened = await single.ask(head, hidden, query);
+    expect(screened).toEqual({ ...full, screened: 2, fellBack: 0 });
+    head.matrix.free();
+  });
+
   it.each(["f32", "bf16", "f16"] as const)("D above 2,048 and %s", async (type) => {
     const D = 2500;
     const matrix = await wasm.matrix(randomSource(type, 2100, D, 8));
@@ -193,5 +283,37 @@ describe("screening", () => {
     expect(screened.screened).toBe(1);
     expect(screened.topIds).toEqual(full.topIds);
     expect(screened.topLogits).toEqual(full.topLogits);
+  });
+
+  it("passes by rows that a thread's scratch does not hold, and changes nothing else in memory", async () => {
+    const [V, D] = [2048, 82_944];
+    const bytes = storedBytes("bf16", 1, D + 4096, 10);
+    const matrix = await single.matrix({
+      name: "wide",
+      rows: V,
+      cols: D,
+      type: "bf16",
+      // Row r is one long row from another place on.
+      read: async (first, count) => {
+        const out = new Uint8Array(count * D * 2);
+        for (let i = 0; i < count; i++) {
+          const from = ((first + i) * 37) % 4096;
+          out.set(bytes.subarray(from * 2, (from + D) * 2), i * D * 2);
+        }
+        return out;
+      },
+    });
+    const head = { matrix, vocabSize: V, scale: 1 };
+    const hidden = floats(D, 11);
+    const before = await matrix.gather([0, 15]);
+    const full = await single.ask(head, hidden, { ...nothing, topK: 5, logSumExp: true });
+    const top = await single.ask(head, hidden, { ...nothing, topK: 5 });
+    expect(top).toMatchObject({ screened: 0, fellBack: 0 });
+    expect(top.topIds).toEqual(full.topIds);
+    expect(top.topLogits).toEqual(full.topLogits);
+    expect(
+      Buffer.compare(Buffer.from((await matrix.gather([0, 15])).buffer), Buffer.from(before.buffer)),
+    ).toBe(0);
+    matrix.free();
   });
 });

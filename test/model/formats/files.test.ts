@@ -47,7 +47,9 @@ describe("files on disk", () => {
     const opened = await openPath(join(root, "bare", "x.gguf"));
     expect(opened.kind).toBe("file");
     if (opened.kind === "file") await opened.source.close!();
-    await expect(openPath(join(root, "bare"))).rejects.toThrow(/no config.json.*did you mean .*x\.gguf/);
+    // A GGUF file's folder is one too: a generation_config.json may lie in it.
+    expect((await openPath(join(root, "bare"))).kind).toBe("folder");
+    await expect(openPath(join(root, "model", "sub"))).rejects.toThrow(/no config.json and no .gguf file/);
     await expect(openPath(join(root, "no"))).rejects.toThrow(/no such file or folder/);
   });
 });

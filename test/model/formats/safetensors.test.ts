@@ -1,10 +1,15 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { oneLine } from "../../../src/cli/exit.js";
 import { InputError } from "../../../src/errors.js";
 import { widen } from "../../../src/kernels/reference/widen.js";
 import { bytesSource, memoryFiles } from "../../../src/model/formats/files.js";
 import { folderFiles } from "../../../src/model/formats/node-files.js";
-import { openSafetensors, openSafetensorsFolder } from "../../../src/model/formats/safetensors.js";
+import {
+  openSafetensors,
+  openSafetensorsFolder,
+  pickleHelp,
+} from "../../../src/model/formats/safetensors.js";
 import { makeSafetensors, withHeader } from "../../fixtures/make-safetensors.js";
 import { shared, sharedPath } from "../../shared.js";
 
@@ -156,11 +161,21 @@ describe("folders", () => {
   });
 
   test("a pickle is refused with how to convert it", async () => {
-    await expect(folder({ "pytorch_model.bin": "x" })).rejects.toThrow(
-      /pickle[\s\S]*safe_serialization=True/,
-    );
+    await expect(folder({ "pytorch_model.bin": "x" })).rejects.toThrow(/pickle.*safe_serialization=True/);
     await expect(folder({})).rejects.toThrow(/no weights/);
   });
+});
+
+test("the commands that convert a pickle are one line that a shell takes, whatever the path", () => {
+  const help = pickleHelp('/a "b"/it\'s\nc/pytorch_model.bin').slice('/a "b"/it\'s\nc'.length);
+  expect(oneLine(help)).toBe(help);
+  const scripts = [...help.matchAll(/python -c '([^']*)'/g)].map(([, script]) => script);
+  const folder = '"/a \\"b\\"/it\\u0027s\\nc';
+  expect(scripts).toEqual([
+    `from transformers import AutoModelForCausalLM as M; M.from_pretrained(${folder}").save_pretrained(${folder}", safe_serialization=True)`,
+    `import torch, safetensors.torch as s; s.save_file({k: v.clone() for k, v in torch.load(${folder}/pytorch_model.bin", weights_only=True).items()}, ${folder}/model.safetensors")`,
+  ]);
+  expect(pickleHelp("model.pt")).toContain('from_pretrained(".")');
 });
 
 describe.skipIf(!shared)("the shared cases", () => {

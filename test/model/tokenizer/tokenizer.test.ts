@@ -127,6 +127,54 @@ describe("from GGUF", () => {
     expect(scored.eosIds).toEqual([2]);
   });
 
+  test("rows that the converter named are padding, other unused tokens are not", async () => {
+    const [NORMAL, USER_DEFINED, UNUSED] = [1, 4, 5];
+    const more: [string, number][] = [
+      ["<unused0>", UNUSED], // 263
+      ["[PAD264]", UNUSED], // a row between tokens
+      ["[PAD7]", UNUSED], // a name of its own
+      ["[PAD266]", NORMAL], // 266
+      ["[PAD267]", UNUSED],
+      ["[PAD268]", USER_DEFINED], // of a converter before mid-2024
+    ];
+    for (const base of [byteLevelGguf(), scoredGguf()]) {
+      const list = (key: string) => (base[`tokenizer.ggml.${key}`]?.value ?? []) as (string | number)[];
+      const tokens = list("tokens") as string[];
+      const shift = tokens.length - 263;
+      const name = (token: string) =>
+        token === "[PAD7]" ? token : token.replace(/\d{3}/, (id) => String(Number(id) + shift));
+      const longer = {
+        ...base,
+        "tokenizer.ggml.tokens": {
+          type: "array",
+          of: "string",
+          value: [...tokens, ...more.map(([token]) => name(token))],
+        },
+        "tokenizer.ggml.token_type": {
+          type: "array",
+          of: "i32",
+          value: [...(list("token_type") as number[]), ...more.map(([, kind]) => kind)],
+        },
+        "tokenizer.ggml.padding_token_id": { type: "u32", value: 267 + shift },
+        ...(list("scores").length > 0 && {
+          "tokenizer.ggml.scores": {
+            type: "array",
+            of: "f32",
+            value: [...(list("scores") as number[]), ...more.map(() => -1000)],
+          },
+        }),
+      } as Record<string, GgufEntry>;
+      const tokenizer = await fromGguf(longer);
+      const [plain, at] = [await fromGguf(base), tokens.length];
+      expect(tokenizer.vocabSize).toBe(at + 4);
+      expect(tokenizer.token(at)).toBe("<unused0>");
+      expect(tokenizer.tokens([at + 1, at + 2, at + 3])).toEqual(["", "[PAD7]", name("[PAD266]")]);
+      expect(tokenizer.padId).toBeUndefined();
+      for (const text of ["the cat", name("[PAD268]")])
+        expect(tokenizer.encode(text)).toEqual(plain.encode(text));
+    }
+  });
+
   test("SentencePiece's merges give what its algorithm gives", () => {
     const score = new Map(scoredTokens.filter(({ kind }) => kind === 1).map((t) => [t.token, t.score]));
     fc.assert(

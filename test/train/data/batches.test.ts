@@ -265,6 +265,22 @@ describe("validation", () => {
     expect(held(300).length).toBeLessThan(50);
   });
 
+  test("documents of the same key fall on the same side, wherever they stand", () => {
+    const keys = Array.from({ length: 400 }, (_, i) => (i * 7) % 40);
+    const source = memoryIds("corpus", numbered(keys.map(() => 2)));
+    for (let seed = 0; seed < 20; seed++) {
+      const { validation } = splitIds(source, { seed, keys });
+      const side = keys.map((_, i) =>
+        validation.some(({ start, end }) => start <= source.documents[i] && source.documents[i] < end),
+      );
+      expect(new Set(side).size).toBe(2);
+      for (const [i, key] of keys.entries()) expect(side[i]).toBe(side[keys.indexOf(key)]);
+    }
+    expect(() => splitIds(source, { keys: keys.map(() => 3) })).toThrow("all have the same text");
+    expect(() => splitIds(source, { keys: [1, 2] })).toThrow("has 400 documents, but got 2");
+    expect(() => splitIds(source, { keys: keys.map((key) => -key) })).toThrow("expected whole numbers");
+  });
+
   test("of one document the end, after a gap", () => {
     const source = memoryIds("corpus", numbered([1000]));
     expect(splitIds(source, { validation: 0.1 })).toEqual({

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { AbortError } from "../../../src/errors.js";
 import { tokenizerFromJson } from "../../../src/model/tokenizer/from-files.js";
-import { Batches } from "../../../src/train/data/batches.js";
+import { Batches, IGNORE } from "../../../src/train/data/batches.js";
 import { PART } from "../../../src/train/data/document-splitter.js";
 import { Corpus } from "../../../src/train/data/documents.js";
 import { type CachedIdsOptions, cachedIds, tokenizerHash } from "../../../src/train/data/id-cache.js";
@@ -79,6 +79,23 @@ test("holds what the tokenizer gives, and is found again", async () => {
   await Promise.all([first.ids.close(), again.ids.close()]);
   await again.ids.close();
   await expect(again.ids.read(0, 1)).rejects.toThrow("after it was closed");
+});
+
+test("a document is read from a beginning of its own, which nothing predicts", async () => {
+  const { openIds, files } = setUp("the cat\na dog");
+  const { ids } = await openIds({ beginOfText: 7 });
+  const [first, second] = [bare("the cat"), bare("a dog")];
+  const rows = [7, ...first, 0, 7, ...second, 0];
+  expect(await whole(ids)).toEqual(rows);
+  const batches = new Batches(ids, { length: rows.length - 1, size: 1 });
+  const { targets, segments, predicted } = await batches.batch(0);
+  expect([...targets]).toEqual([...first, 0, IGNORE, ...second, 0]);
+  expect([...segments]).toEqual([first.length + 2, second.length + 1]);
+  expect(predicted).toBe(rows.length - 2);
+  await openIds();
+  expect(files().length).toBe(2);
+  await expect(openIds({ beginOfText: 0 })).rejects.toThrow("beginOfText: is the end of text");
+  await expect(openIds({ beginOfText: 270 })).rejects.toThrow("beginOfText: expected an id in [0, 270)");
 });
 
 test("another tokenizer, end of text, content or option is another cache; another name or time is not", async () => {

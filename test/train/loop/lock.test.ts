@@ -1,8 +1,17 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { lockFolder } from "../../../src/train/loop/lock.js";
 
@@ -50,13 +59,63 @@ test("another machine's is respected", async () => {
   await expect(lockFolder(folder)).rejects.toThrow(/-other trains into it/);
 });
 
-test.each(["", "{", "null", "3", "{}", '{"pid":"7","host":"x"}', '{"pid":-1,"host":"x"}'])(
-  "a lock that says %j, and stays so, holds nobody",
+test("a lock that stays empty holds nobody", async () => {
+  put("");
+  const lock = await lockFolder(folder);
+  expect(JSON.parse(readFileSync(join(folder, "lock"), "utf8")).pid).toBe(process.pid);
+  await lock.release();
+});
+
+test.each(["{", "null", "3", "{}", '{"pid":"7","host":"x"}', '{"pid":-1,"host":"x"}'])(
+  "a file that says %j is nobody's lock, and stays",
   async (content) => {
     put(content);
-    const lock = await lockFolder(folder);
-    expect(JSON.parse(readFileSync(join(folder, "lock"), "utf8")).pid).toBe(process.pid);
-    await lock.release();
+    await expect(lockFolder(folder)).rejects.toThrow(/lock: is no lock of a run; move it away/);
+    expect(readFileSync(join(folder, "lock"), "utf8")).toBe(content);
+  },
+);
+
+test("a lock is released by its holder alone", async () => {
+  const lock = await lockFolder(folder);
+  put({ pid: 1, host: `${hostname()}-other` });
+  await lock.release();
+  expect(JSON.parse(readFileSync(join(folder, "lock"), "utf8")).pid).toBe(1);
+});
+
+const built = fileURLToPath(new URL("../../../dist/train/loop/lock.js", import.meta.url));
+
+test.skipIf(!existsSync(built))(
+  "of processes that all find a dead one's lock one takes it over",
+  async () => {
+    const dead = spawn(process.execPath, ["-e", ""]);
+    await once(dead, "exit");
+    const script = `
+    import { lockFolder } from ${JSON.stringify(pathToFileURL(built).href)};
+    process.stdin.once("data", async () => {
+      console.log(await lockFolder(process.argv[1]).then(() => "won", () => "lost"));
+      process.stdin.once("data", () => process.exit());
+    });
+    console.log("ready");`;
+    const children = Array.from({ length: 4 }, () =>
+      spawn(process.execPath, ["--input-type=module", "-e", script, folder], {
+        stdio: ["pipe", "pipe", "inherit"],
+      }),
+    );
+    const said = async (go: boolean) =>
+      Promise.all(
+        children.map(async ({ stdin, stdout }) => {
+          if (go) stdin.write("go");
+          const [line] = await once(stdout, "data");
+          return String(line).trim();
+        }),
+      );
+    try {
+      await said(false);
+      put({ pid: dead.pid, host: hostname() });
+      expect((await said(true)).sort()).toEqual(["lost", "lost", "lost", "won"]);
+    } finally {
+      for (const child of children) child.kill();
+    }
   },
 );
 
@@ -77,9 +136,10 @@ test("of many at once one wins", async () => {
   expect(won).toHaveLength(1);
 });
 
-test("a folder in its place does no harm, and one that can't be written is said", async () => {
+test("a folder in its place is left alone, and a lock that can't be written is said", async () => {
   mkdirSync(join(folder, "lock"));
-  await (await lockFolder(folder)).release();
+  await expect(lockFolder(folder)).rejects.toThrow(/lock: is no lock of a run/);
+  expect(readdirSync(folder)).toEqual(["lock"]);
   await expect(lockFolder(join(folder, "nothing"))).rejects.toThrow(/lock: can't be written \(ENOENT\)/);
 });
 

@@ -34,7 +34,7 @@ interface Opened {
 
 async function open(given: TrainSettings): Promise<Opened> {
   const filled = fillSettings("test", given);
-  const trainable = await openTrainable(corpus, filled, undefined, () => {}, undefined);
+  const trainable = await openTrainable(corpus, filled, undefined, true, () => {}, undefined);
   const frozen = filled.freeze === "body";
   const model = new LanguageModel(await placeModel(trainable.opened, { device, weights: "float32" }, frozen));
   return { trainable, model, trainer: await Trainer.create(model, optimizerOf(filled)) };
@@ -254,7 +254,10 @@ describe("a folder to go on from is refused", () => {
     );
   });
   test("when it is a file, or nothing", async () => {
-    await refused(start(corpus), /expected a Hugging Face folder, got a file/);
+    await refused(
+      start(corpus),
+      /expected a Hugging Face folder .*, got a file; GGUF files can't be trained/,
+    );
     await refused(start(join(corpus, "nothing")), /no such file or folder/);
   });
   test("and so is a folder without a tokenizer", async () => {

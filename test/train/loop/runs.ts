@@ -1,8 +1,18 @@
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
-import { afterAll } from "vitest";
+import { afterAll, beforeAll, expect } from "vitest";
+import { InputError } from "../../../src/errors.js";
 import type { TrainSettings } from "../../../src/train/loop/settings.js";
+import { type TrainOptions, train } from "../../../src/train/loop/train.js";
 import { type TinyFamily, tinyModel, uniform } from "../../fixtures/tiny-models.js";
 
 /** A folder that goes after the tests. */
@@ -66,6 +76,43 @@ export function tree(path: string): Map<string, string> {
 export function metricsOf(out: string): Record<string, unknown>[] {
   const lines = readFileSync(join(out, "metrics.jsonl"), "utf8").trimEnd().split("\n");
   return lines.map((line) => JSON.parse(line) as Record<string, unknown>);
+}
+
+/** A new run, on one thread. */
+export const begin = (out: string, more: Partial<TrainOptions> = {}) =>
+  train({ corpus, out, settings, device: "wasm", threads: 1, ...more });
+/** Goes on with a run, on one thread. */
+export const goOn = (out: string, more: Partial<TrainOptions> = {}) =>
+  train({ out, resume: true, device: "wasm", threads: 1, ...more });
+
+/** Refused with one line, and without a lock left. */
+export async function refused(promise: Promise<unknown>, message: RegExp, out?: string): Promise<void> {
+  const error: unknown = await promise.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+  expect(error).toBeInstanceOf(InputError);
+  expect((error as Error).message).toMatch(message);
+  expect((error as Error).message).not.toMatch(/\n|undefined|NaN at|\[object/);
+  if (out) expect(existsSync(join(out, "lock"))).toBe(false);
+}
+
+/** A whole run in a folder of its own, and what it leaves. Called where tests are declared, it runs before them. */
+export function wholeRun(): { readonly out: string; readonly tree: Map<string, string> } {
+  const whole = { out: freshOut(), tree: new Map<string, string>() };
+  beforeAll(async () => {
+    await begin(whole.out);
+    whole.tree = tree(whole.out);
+  });
+  return whole;
+}
+
+/** Nothing written aside stays in any folder of a run. */
+export function expectNothingAside(): void {
+  const names = readdirSync(folder, { recursive: true }) as string[];
+  expect(
+    names.filter((name) => /\/run\/([^/]*\.(new|old)|ids\/.*\.tmp)$/.test(name) && !/notes|txt/.test(name)),
+  ).toEqual([]);
 }
 
 const bits = new DataView(new ArrayBuffer(4));

@@ -8,7 +8,9 @@ import { Corpus } from "../../../src/train/data/documents.js";
 import { corpusTokenizer } from "../../../src/train/loop/corpus-tokenizer.js";
 import { openData, openTexts, type TrainingData } from "../../../src/train/loop/data.js";
 import { fillSettings, type TrainSettings } from "../../../src/train/loop/settings.js";
+import { tokenizerOf } from "../../../src/train/loop/tokenizer-files.js";
 import { train } from "../../../src/train/loop/train.js";
+import { trainBpe } from "../../../src/train/tokenizer/train-bpe.js";
 import { corpus, documents, folder, freshOut, metricsOf, settings, write } from "./runs.js";
 
 let device: Device;
@@ -51,6 +53,7 @@ async function parts(path: string, given: TrainSettings) {
   const tokenizer = await corpusTokenizer(
     await Corpus.open(path, { split: filled.split }),
     filled,
+    true,
     nothing,
     undefined,
   );
@@ -73,6 +76,42 @@ async function parts(path: string, given: TrainSettings) {
   await data.close();
   return { training, validation, vocab: tokenizer.texts.get("tokenizer.json")! };
 }
+
+test("a document begins with what its tokenizer puts before a text, as what the model is asked does", async () => {
+  const { json } = await trainBpe(documents(10), { vocabSize: 275, specialTokens: ["<s>", "</s>"] });
+  const begin = { SpecialToken: { id: "<s>", type_id: 0 } };
+  const sequence = { Sequence: { id: "A", type_id: 0 } };
+  const special_tokens = { "<s>": { id: "<s>", ids: [0], tokens: ["<s>"] } };
+  const post_processor = {
+    type: "TemplateProcessing",
+    single: [begin, sequence],
+    pair: [begin, sequence],
+    special_tokens,
+  };
+  const tokenizer = tokenizerOf(
+    "given",
+    new Map([
+      ["tokenizer.json", JSON.stringify({ ...json, post_processor })],
+      ["tokenizer_config.json", JSON.stringify({ bos_token: "<s>", eos_token: "</s>" })],
+    ]),
+  );
+  const filled = fillSettings("test", { ...settings, validation: 0.3 });
+  const texts = await openTexts(corpus, filled, undefined);
+  const data = await openData(texts, tokenizer, filled, join(folder, "ids"), () => {}, undefined);
+  const [read, predicted] = [[] as number[], [] as number[]];
+  for await (const { ids, targets } of data.validation.inOrder()) {
+    read.push(...ids);
+    predicted.push(...targets);
+  }
+  await data.close();
+  const { tokenizer: t } = tokenizer;
+  const first = t.decode(read.slice(0, read.indexOf(1)), { skipSpecialTokens: true });
+  expect(documents(40)).toContain(first);
+  expect(read.slice(0, read.indexOf(1))).toEqual(t.encode(first));
+  expect(read[0]).toBe(0);
+  expect(predicted).toContain(1);
+  expect(predicted).not.toContain(0);
+});
 
 describe("what is kept to validate", () => {
   const small = { vocabSize: 270, contextLength: 8, batchSize: 1, hiddenSize: 8, heads: 1 } as const;

@@ -148,7 +148,7 @@ function countAbove(p: usize, n: i32, x: f32): i32 {
   return i32x4.extract_lane(c, 0) + i32x4.extract_lane(c, 1) + i32x4.extract_lane(c, 2) + i32x4.extract_lane(c, 3);
 }
 
-/** Logits over temperature plus noise; best: value f32, id i32, logit f32. Equal values: the lower id stays. */
+/** Logits over temperature plus noise; best: value f32, id i32, logit f32. Equal values: the lower id stays; the host refuses infinite ones. */
 export function sampleShard(p: usize, n: i32, id: i32, key0: i32, key1: i32, temperature: f32, best: usize): void {
   let top = load<f32>(best);
   const tv = f32x4.splat(temperature);
@@ -172,7 +172,8 @@ export function sampleShard(p: usize, n: i32, id: i32, key0: i32, key1: i32, tem
 /**
  * Op: the full pass. Words: 2 matrix, 3 x, 4 stride, 5 V, 6 bias, 7 scale, 8 shards' sums [N][shards][3] f64 or 0,
  * 9 entropy?, 10 k, 11 heaps [threads][N][8 + 8k], 12 cap, 13 logits out [N][V] or 0, 14 targets' logits, 15 per row,
- * 16 ranks [threads][N·perRow] i32 or 0, 17 sample keys [N][2] or 0, 18 temperature, 19 bests [threads][N][16],
+ * 16 ranks [threads][N·perRow] i32 or 0, 17 sample keys [N][2] or 0, 18 temperature,
+ * 19 bests [threads][N][16]: as `sampleShard` has them, and i32 1 once a logit was above -Infinity,
  * 20 row flags [N] i32 (1: NaN or +Infinity), 21 first shard, 22 last shard.
  */
 export function head(op: usize, tid: i32, nt: i32): void {
@@ -203,8 +204,9 @@ export function head(op: usize, tid: i32, nt: i32): void {
             store<i32>(at, load<i32>(at) + countAbove(p, padded, load<f32>(pointer(op, 14) + (<usize>(row * perRow + t) << 2))));
           }
         if (pointer(op, 17)) {
-          const key = pointer(op, 17) + (<usize>row << 3);
-          sampleShard(p, padded, id, load<i32>(key), load<i32>(key, 4), real(op, 18), pointer(op, 19) + (<usize>(tid * N + row) << 4));
+          const key = pointer(op, 17) + (<usize>row << 3), best = pointer(op, 19) + (<usize>(tid * N + row) << 4);
+          if (m > -Infinity) store<i32>(best, 1, 12);
+          sampleShard(p, padded, id, load<i32>(key), load<i32>(key, 4), real(op, 18), best);
         }
         if (pointer(op, 13)) memory.copy(pointer(op, 13) + ((<usize>row * <usize>V + <usize>id) << 2), p, <usize>n << 2);
       }

@@ -21,7 +21,7 @@ import { inputGradient, transpose, weightGradient } from "./products";
 import { matmul } from "./panels";
 import { elementwise, normRow, quantRow, ropeRow } from "./rows";
 import { rescore, screen, screenBuild } from "./screen";
-import { widenRow } from "./unpack";
+import { PIECE, panelAt, widenRow } from "./unpack";
 
 const SPINS: i32 = 20000;
 
@@ -68,9 +68,10 @@ export function run(): void {
   walk(0, nt, 0, load<i32>(CTL + CTL_COUNT));
 }
 
-/** Ops [first, last) alone on the calling thread, for hosts that must breathe in between. */
-export function slice(first: i32, last: i32): void {
-  walk(0, 1, first, last);
+/** One of `shares` shares of op `i`, for hosts without threads, that must breathe in between: they do one after the other. */
+export function slice(i: i32, share: i32, shares: i32): void {
+  const op = <usize>load<u32>(CTL + CTL_OPS) + <usize>i * RECORD;
+  if (!aborted()) step(op, word(op, 0), share, shares, load<i32>(CTL + CTL_ROWS));
 }
 
 function walk(tid: i32, nt: i32, first: i32, last: i32): void {
@@ -154,14 +155,16 @@ function pointwise(op: usize, code: i32, tid: i32, nt: i32, N: i32): void {
 }
 
 function embed(op: usize, add: bool, n: i32, scratch: usize): void {
-  const mat = pointer(op, 2), K = word(mat, 3);
+  const mat = pointer(op, 2), K = word(mat, 3), format = word(mat, 0), scale = real(op, 6);
   const id = load<i32>(pointer(op, 3) + (<usize>n << 2)) + word(op, 8), out = pointer(op, 4) + <usize>n * pointer(op, 5);
-  const to = add ? scratch : out;
-  widenRow(word(mat, 0), <usize>load<u32>(mat + MAT_DATA) + <usize>(id >> 4) * <usize>load<u32>(mat + MAT_PANEL), id & 15, K, to);
-  const scale = real(op, 6);
-  for (let i: usize = 0; i < <usize>K << 2; i += 4) {
-    if (add) store<f32>(out + i, load<f32>(out + i) + load<f32>(scratch + i));
-    else if (scale != 1) store<f32>(out + i, load<f32>(out + i) * scale);
+  const panel = <usize>load<u32>(mat + MAT_DATA) + <usize>(id >> 4) * <usize>load<u32>(mat + MAT_PANEL);
+  for (let first = 0; first < K; first += PIECE) {
+    const count = min(PIECE, K - first), to = out + (<usize>first << 2);
+    widenRow(format, panelAt(format, panel, first), id & 15, count, add ? scratch : to);
+    for (let i: usize = 0; i < <usize>count << 2; i += 4) {
+      if (add) store<f32>(to + i, load<f32>(to + i) + load<f32>(scratch + i));
+      else if (scale != 1) store<f32>(to + i, load<f32>(to + i) * scale);
+    }
   }
 }
 

@@ -12,7 +12,7 @@ import { widenRow } from "./unpack";
 
 const FLUSH: i32 = 512; // products of int16 and int8 that an int32 holds
 
-/** Op: builds the screen of a float matrix. Words: 2 matrix, 3 screen, 4 its panel bytes. */
+/** Op: builds the screen of a float matrix whose rows, widened, fit a thread's scratch. Words: 2 matrix, 3 screen, 4 its panel bytes. */
 export function screenBuild(op: usize, tid: i32, nt: i32): void {
   const mat = pointer(op, 2), rows = word(mat, 2), K = word(mat, 3), padded = (K + 3) & ~3, panels = (rows + 15) >> 4;
   const bytes = pointer(op, 4), row = scratchOf(tid);

@@ -97,6 +97,16 @@ export function unpack4(p: usize, out: usize, zero: i32): void {
   }
 }
 
+/** Numbers of a row that fit a thread's scratch (SCRATCH_BYTES in ../abi.ts); longer rows are widened in pieces. */
+export const PIECE: i32 = 65536;
+
+/** Where number k, a multiple of 32, of a panel's rows stands. */
+export function panelAt(format: i32, panel: usize, k: i32): usize {
+  if (format == F32) return panel + (<usize>k << 6);
+  if (format == F16 || format == BF16) return panel + (<usize>k << 5);
+  return panel + <usize>(k / (format == B8H ? 16 : 32)) * groupBytes(format);
+}
+
 /** Row `row` (0..15) of a panel, widened to f32 [K]. Plain and slow: only embeddings and checks read it. */
 export function widenRow(format: i32, panel: usize, row: i32, K: i32, out: usize): void {
   if (format == F32) {
