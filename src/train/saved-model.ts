@@ -56,8 +56,8 @@ export async function modelFolder(model: LanguageModel): Promise<ModelFolder> {
   };
 }
 
-/** A config whose weights are float32, whatever they were. */
-function float32Config(what: string, text: string): string {
+/** A config whose weights are float32, whatever they were. @param what the file, for messages */
+export function float32Config(what: string, text: string): string {
   const fields = ["torch_dtype", "dtype"].filter((field) => field in parseObject(what, text));
   return editJson(what, text, Object.fromEntries(fields.map((field) => [field, "float32"])));
 }

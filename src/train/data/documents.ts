@@ -1,9 +1,10 @@
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { readdir, stat } from "node:fs/promises";
-import { join, relative, sep } from "node:path";
+import { stat } from "node:fs/promises";
+import { join } from "node:path";
 import { checkFields, InputError, throwIfAborted } from "../../errors.js";
 import { isObject, kindOf } from "../../model/formats/files.js";
+import { filesUnder } from "../../model/formats/node-files.js";
 import {
   checkSplit,
   type DocumentPart,
@@ -136,15 +137,10 @@ export class Corpus {
 async function filesOf(path: string): Promise<CorpusFile[]> {
   const found = await look(path);
   if (!found.isDirectory()) return [await corpusFile(path)];
-  const entries = await readdir(path, { recursive: true, withFileTypes: true }).catch((error: unknown) =>
-    unreadable(path, error),
-  );
-  const names = entries
-    .filter((entry) => !entry.isDirectory() && kindFrom(entry.name))
-    .map((entry) => relative(path, join(entry.parentPath, entry.name)).split(sep).join("/"))
-    .sort();
+  const all = await filesUnder(path).catch((error: unknown) => unreadable(path, error));
+  const names = all.filter((name) => kindFrom(name)).sort();
   if (names.length === 0)
-    throw new InputError(`${path}: the folder has no .txt and no .jsonl file (of ${entries.length} entries)`);
+    throw new InputError(`${path}: the folder has no .txt and no .jsonl file (of ${all.length} files)`);
   const files: CorpusFile[] = [];
   for (const name of names) files.push(await corpusFile(join(path, ...name.split("/"))));
   return files;

@@ -2,6 +2,7 @@ import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { InputError } from "../../errors.js";
 import { isObject } from "../../model/formats/files.js";
+import { prettyJson } from "../../model/formats/folder.js";
 import { fileSource } from "../../model/formats/node-files.js";
 import { openSafetensors } from "../../model/formats/safetensors.js";
 import type { Trainer } from "../trainer/trainer.js";
@@ -9,7 +10,6 @@ import { checkpointPath, checkpointStep, METRICS } from "./layout.js";
 import { type ModelFolder, writeModel } from "./model-folder.js";
 import {
   isAsWritten,
-  json,
   readObject,
   type WrittenFile,
   writeFolder,
@@ -67,7 +67,7 @@ export async function saveCheckpoint(
     const states = trainer.states().map(({ name, length, read }) => ({ name, shape: [length], read }));
     const optimizer = await writeSafetensors(join(aside, OPTIMIZER), states);
     const files = { ...model, [OPTIMIZER]: optimizer };
-    await writeText(join(aside, MANIFEST), json({ version: 1, ...progress, files } satisfies Manifest));
+    await writeText(join(aside, MANIFEST), prettyJson({ version: 1, ...progress, files } satisfies Manifest));
   });
 }
 

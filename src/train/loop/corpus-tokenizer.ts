@@ -1,10 +1,9 @@
 import { InputError } from "../../errors.js";
+import { prettyJson, TOKENIZER, TOKENIZER_CONFIG } from "../../model/formats/folder.js";
 import type { Corpus, CorpusOptions } from "../data/documents.js";
 import { heldDocuments } from "../data/split.js";
 import { grouped } from "../report/format.js";
 import { trainBpe } from "../tokenizer/train-bpe.js";
-import { TOKENIZER, TOKENIZER_CONFIG } from "./model-folder.js";
-import { json } from "./run-files.js";
 import type { FilledSettings } from "./settings.js";
 import { type TokenizerFiles, tokenizerOf } from "./tokenizer-files.js";
 
@@ -52,8 +51,8 @@ export async function corpusTokenizer(
     clean_up_tokenization_spaces: false,
   };
   const texts = new Map([
-    [TOKENIZER, json({ ...trained.json, post_processor: beginWith(END_OF_TEXT, 0) })],
-    [TOKENIZER_CONFIG, json(config)],
+    [TOKENIZER, prettyJson({ ...trained.json, post_processor: beginWith(END_OF_TEXT, 0) })],
+    [TOKENIZER_CONFIG, prettyJson(config)],
   ]);
   return tokenizerOf("new tokenizer", texts);
 }

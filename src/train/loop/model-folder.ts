@@ -3,14 +3,6 @@ import { join } from "node:path";
 import { CONFIG, WEIGHTS } from "../../model/formats/folder.js";
 import { type WrittenFile, type WrittenTensor, writeSafetensors, writeText } from "./run-files.js";
 
-export {
-  CONFIG,
-  MODEL_FILES,
-  readTexts,
-  TOKENIZER,
-  TOKENIZER_CONFIG,
-} from "../../model/formats/folder.js";
-
 /** A model as a Hugging Face folder holds it. */
 export interface ModelFolder {
   /** Its files but the weights, by name: config.json, tokenizer.json, … */

@@ -62,8 +62,6 @@ export async function writeText(path: string, text: string): Promise<WrittenFile
   return { bytes: bytes.length, sha256: createHash("sha256").update(bytes).digest("hex") };
 }
 
-export const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
-
 async function writeAll(file: FileHandle, bytes: Uint8Array): Promise<void> {
   for (let at = 0; at < bytes.length; ) {
     const { bytesWritten } = await file.write(bytes, at);

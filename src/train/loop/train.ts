@@ -2,6 +2,7 @@ import { mkdir, readdir, rmdir } from "node:fs/promises";
 import { basename, isAbsolute, join, relative, resolve, sep } from "node:path";
 import { checkFields, InputError } from "../../errors.js";
 import type { Device } from "../../kernels/device.js";
+import { prettyJson } from "../../model/formats/folder.js";
 import { LanguageModel } from "../../model/language-model.js";
 import { placeModel } from "../../model/load.js";
 import { grouped } from "../report/format.js";
@@ -12,7 +13,7 @@ import { asideOf, IDS, isReplaced, METRICS, PLAN, withoutAside } from "./layout.
 import { lockFolder } from "./lock.js";
 import { optimizerOf } from "./optimizer.js";
 import { metricsSize, Run, type RunEvents, type RunResult } from "./run.js";
-import { diskError, json, readObject, replaceFile, tidyFolder } from "./run-files.js";
+import { diskError, readObject, replaceFile, tidyFolder } from "./run-files.js";
 import { scheduleOf, stepsOf } from "./schedule.js";
 import { checkFilled, type FilledSettings, fillSettings, type TrainSettings } from "./settings.js";
 import { type SettingName, table } from "./settings-table.js";
@@ -179,7 +180,7 @@ async function runPlan(out: string, asked: Plan, options: TrainOptions): Promise
     scheduleOf(settings, steps);
     trainer = await Trainer.create(model, optimizerOf(settings));
     if (found) await resumeFrom(trainer, found, steps, note);
-    await replaceFile(join(out, PLAN), json({ version: VERSION, ...plan, dataHash: texts.hash }));
+    await replaceFile(join(out, PLAN), prettyJson({ version: VERSION, ...plan, dataHash: texts.hash }));
     describe(note, model, data, steps);
     const parts = {
       out,

@@ -2,6 +2,8 @@ import { readHuggingFace } from "../../body/families/index.js";
 import { InputError } from "../../errors.js";
 import type { FileSet } from "../../model/formats/checkpoint.js";
 import { parseObject } from "../../model/formats/files.js";
+import { float32Checkpoint } from "../../model/formats/float32-checkpoint.js";
+import { CONFIG, MODEL_FILES, prettyJson, readTexts } from "../../model/formats/folder.js";
 import { memoryCheckpoint } from "../../model/formats/memory.js";
 import { openPath } from "../../model/formats/node-files.js";
 import type { LanguageModel } from "../../model/language-model.js";
@@ -9,18 +11,15 @@ import { type OpenModel, openModel } from "../../model/open.js";
 import { Corpus } from "../data/documents.js";
 import { initialModel } from "../initial/initial-model.js";
 import { checkShape, type ModelShape } from "../initial/shape.js";
+import { float32Config } from "../saved-model.js";
 import { storedLayout } from "../stored-layout.js";
 import { corpusOptions, corpusTokenizer } from "./corpus-tokenizer.js";
 import { editJson } from "./edit-json.js";
-import { float32Checkpoint } from "./float32-checkpoint.js";
-import { CONFIG, MODEL_FILES, type ModelFolder, readTexts } from "./model-folder.js";
-import { json } from "./run-files.js";
+import type { ModelFolder } from "./model-folder.js";
 import type { FilledSettings } from "./settings.js";
 import { storedTensors } from "./stored-tensors.js";
 import { openTokenizerFolder, type TokenizerFiles, tokenizerOf } from "./tokenizer-files.js";
 import { untied } from "./untie.js";
-
-type Json = Record<string, unknown>;
 
 /** A model that is about to be trained: its files, and how to write them again. */
 export interface Trainable {
@@ -64,7 +63,9 @@ async function fromFolder(path: string, settings: FilledSettings): Promise<Train
         `contextLength: ${contextLength}, but the context of ${path} has ${maxPositions} positions; set it to at most that`,
       );
     const what = `${path}/${CONFIG}`;
-    const config = editJson(what, given.get(CONFIG)!, changes(what, given.get(CONFIG)!, freeze === "body"));
+    const float32 = float32Config(what, given.get(CONFIG)!);
+    // A head that learns alone is a matrix of its own.
+    const config = freeze === "body" ? editJson(what, float32, { tie_word_embeddings: false }) : float32;
     const wide = float32Checkpoint(stored.checkpoint);
     const checkpoint = freeze === "body" ? untied(wide, stored.spec) : wide;
     const { spec } = await readHuggingFace(what, parseObject(what, config), checkpoint);
@@ -74,16 +75,6 @@ async function fromFolder(path: string, settings: FilledSettings): Promise<Train
     await stored.checkpoint.close();
     throw error;
   }
-}
-
-/** What becomes another in a config: weights are float32, and a head that learns alone is a matrix of its own. */
-function changes(what: string, config: string, alone: boolean): Json {
-  const before = parseObject(what, config);
-  return {
-    ...("torch_dtype" in before && { torch_dtype: "float32" }),
-    ...("dtype" in before && { dtype: "float32" }),
-    ...(alone && { tie_word_embeddings: false }),
-  };
 }
 
 async function newModel(
@@ -126,7 +117,7 @@ async function newModel(
     generation,
     tokenizer: tokenizer.tokenizer,
   };
-  return trainable(opened, tokenizer, new Map([[CONFIG, json(config)], ...tokenizer.texts]));
+  return trainable(opened, tokenizer, new Map([[CONFIG, prettyJson(config)], ...tokenizer.texts]));
 }
 
 function shapeOf(settings: FilledSettings, vocabSize: number): ModelShape {

@@ -1,1 +1,0 @@
-export { float32Checkpoint } from "../../model/formats/float32-checkpoint.js";
