@@ -23,6 +23,7 @@ const bits = (measured, name) => {
   return found.bits / found.bytes;
 };
 const below = (a, b) => `${((1 - a / b) * 100).toFixed(1)} %`;
+const million = (n) => (n / 1e6).toFixed(1);
 const names = tiny.results.map(({ name }) => name);
 
 const compared = names.map((name) => {
@@ -54,11 +55,15 @@ await model.close();
 
 const runs = values.run.map((folder) => {
   const { run, steps } = parseMetrics(readFileSync(join(folder, "metrics.jsonl"), "utf8"), folder);
-  const last = steps.at(-1);
-  return { run, last };
+  const [most, last] = [Math.max(...steps.map(({ learningRate }) => learningRate)), steps.at(-1)];
+  const falls = last.learningRate < most / 2 ? `, falling to ${last.learningRate.toPrecision(1)}` : "";
+  return {
+    tokens: last.tokens,
+    line: `${last.step.toLocaleString("en")} steps, ${million(last.tokens)} million tokens (${run.config.optimizer}, learning rate ${most}${falls})`,
+  };
 });
+const passes = runs.reduce((sum, { tokens }) => sum + tokens, 0) / ngram.tokens;
 const size = statSync(join(here, "..", "tiny-gpt.gguf")).size;
-const million = (n) => (n / 1e6).toFixed(1);
 
 writeFileSync(
   join(here, "..", "README.md"),
@@ -72,16 +77,16 @@ The model inside lmhead: what \`lmhead next "…"\` and \`LanguageModel.load()\`
 | parameters | ${info.parameters.toLocaleString("en")}, of which ${(info.vocabularyShare * 100).toFixed(0)} % are the vocabulary's |
 | vocabulary | ${info.vocabSize} tokens of byte-level BPE, trained on the training text alone |
 | file | \`tiny-gpt.gguf\`, ${million(size)} MB: matrices in blocks of 8 bits (Q8_0) |
-| training | ${runs.map(({ run, last }) => `${last.step.toLocaleString("en")} steps, ${million(last.tokens)} million tokens (${run.config.optimizer}, ${run.config.schedule}, learning rate ${run.config.learningRate})`).join("; then ")} |
+| training | ${runs.map(({ line }) => line).join("; then ")}: ${passes.toFixed(1)} passes over its text |
 
 ## How good it is
 
-Bits per byte on text that it never saw (less is better), beside a 5-gram model with modified Kneser–Ney smoothing trained on the same text and tokens. Every token of a document and its end are predicted; tokens are read with at least ${info.maxPositions - tiny.stride} before them where the document has so many.
+Bits per byte on text that it never saw (less is better), beside a 5-gram model with modified Kneser–Ney smoothing trained on the same text, with as many tokens. Every token of a document and its end are predicted; tokens are read with at least ${info.maxPositions - tiny.stride} before them where the document has so many.
 
 | validation text | bytes | tiny-gpt | 5-gram | below it |
 |---|---|---|---|---|
 ${compared.join("\n")}
-${reached ? "" : `\nThis is an early model, after less than one pass over its text. It is to come at least ${goal * 100} % below the 5-gram, and does not yet.\n`}${
+${reached ? "" : `\nIt has not been trained for long yet. It is to come at least ${goal * 100} % below the 5-gram, and does not yet.\n`}${
   whole
     ? `
 On each ${whole.every}th document, beside SmolLM2-135M-Instruct (${million(whole.parameters)} million parameters):
@@ -107,21 +112,27 @@ It writes no \`<unk>\`: WikiText-2 has that text where a rare word was, the mode
 | WikiText-2 | good and featured articles of the English Wikipedia (Merity et al. 2016), with spaces and hyphens put back | CC BY-SA 3.0 |
 | Multi30k, English | captions of Flickr30k pictures (Elliott et al. 2016) | research use; the pictures are Flickr's users' |
 | tiny shakespeare | parts of Shakespeare's plays (Karpathy 2015) | public domain |
+| synthetic | simple sentences, short stories, questions and answers, written by SmolLM2-135M-Instruct at temperature 0.7 (\`recipe/synthesize.mjs\`); they may be wrong | the model's: Apache 2.0 |
 
 The weights come under lmhead's MIT licence; whoever takes text out of them should know what is above.
 
-The validation text: WikiText-2's own, Multi30k's own without captions that are in training, and the last twentieth of Shakespeare.
+The validation text: WikiText-2's own, Multi30k's own without captions that are in training, the last twentieth of Shakespeare, and the last block of what SmolLM2 wrote.
 
 ## How to make it again
 
 \`\`\`
 node models/tiny-gpt/recipe/prepare.mjs --out data
 node dist/cli/main.js train data/train --out first --config models/tiny-gpt/recipe/first.json --validation-corpus data/validation
-node dist/cli/main.js train data/train --out second --config models/tiny-gpt/recipe/second.json --validation-corpus data/validation --init first/step-001322
-node models/tiny-gpt/recipe/package.mjs --from second/best
+node models/tiny-gpt/recipe/synthesize.mjs --out data --model SmolLM2-135M-Instruct.Q4_1.gguf --blocks 7
+node dist/cli/main.js train data/train --out second --config models/tiny-gpt/recipe/second.json --validation-corpus data/validation --init first/step-001575
+node dist/cli/main.js train data/train --out third --config models/tiny-gpt/recipe/third.json --validation-corpus data/validation --init second/step-001659
+node models/tiny-gpt/recipe/package.mjs --from third/best
 node models/tiny-gpt/recipe/kneser-ney.mjs --data data --json models/tiny-gpt/recipe/results/kneser-ney.json
 node models/tiny-gpt/recipe/evaluate.mjs --data data --json models/tiny-gpt/recipe/results/tiny-gpt.json
-node models/tiny-gpt/recipe/card.mjs --run first --run second
+node models/tiny-gpt/recipe/kneser-ney.mjs --data data --every 12 --json models/tiny-gpt/recipe/results/kneser-ney-part.json
+node models/tiny-gpt/recipe/evaluate.mjs --data data --every 12 --json models/tiny-gpt/recipe/results/tiny-gpt-part.json
+node models/tiny-gpt/recipe/evaluate.mjs --data data --every 12 --stride 1024 --model SmolLM2-135M-Instruct.Q4_1.gguf --json models/tiny-gpt/recipe/results/smollm2.json
+node models/tiny-gpt/recipe/card.mjs --run first --run second --run third
 \`\`\`
 `,
 );

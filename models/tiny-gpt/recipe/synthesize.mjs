@@ -1,6 +1,7 @@
 // Plain sentences, short stories, questions and answers, written by SmolLM2-135M-Instruct. Blocks that are there already
-// are not written again, so that it can be stopped at any time.
-// node models/tiny-gpt/recipe/synthesize.mjs --out DIR --model SmolLM2-135M-Instruct.Q4_1.gguf [--blocks 12] [--validation 1]
+// are not written again, so that it can be stopped at any time. The last ones are kept to validate, without what training
+// has word for word.
+// node models/tiny-gpt/recipe/synthesize.mjs --out DIR --model SmolLM2-135M-Instruct.Q4_1.gguf [--blocks 16] [--validation 1]
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -8,13 +9,13 @@ import { LanguageModel } from "../../../dist/node.js";
 import { cleaned } from "./lib/cleaned.mjs";
 import { promptOf } from "./lib/prompts.mjs";
 
-const BLOCK = 960;
+const BLOCK = 240;
 
 const { values } = parseArgs({
   options: {
     out: { type: "string" },
     model: { type: "string" },
-    blocks: { type: "string", default: "12" },
+    blocks: { type: "string", default: "16" },
     // The last blocks are kept from training.
     validation: { type: "string", default: "1" },
   },
@@ -50,11 +51,15 @@ for (let block = 0; block < blocks; block++) {
 }
 await model?.close();
 
-const all = Array.from({ length: blocks }, (_, block) => readFileSync(pathOf(block), "utf8"));
-for (const [part, chosen] of [
-  ["train", all.slice(0, blocks - held)],
-  ["validation", all.slice(blocks - held)],
-]) {
+const linesOf = (from, to) =>
+  Array.from({ length: to - from }, (_, i) => readFileSync(pathOf(from + i), "utf8")).flatMap((text) =>
+    text.split("\n").filter((line) => line !== ""),
+  );
+const train = linesOf(0, blocks - held);
+const known = new Set(train);
+const validation = linesOf(blocks - held, blocks).filter((line) => !known.has(line));
+for (const [part, lines] of Object.entries({ train, validation })) {
   mkdirSync(join(values.out, part), { recursive: true });
-  writeFileSync(join(values.out, part, "synthetic.jsonl"), chosen.join(""));
+  writeFileSync(join(values.out, part, "synthetic.jsonl"), lines.map((line) => `${line}\n`).join(""));
+  console.log(`${part}/synthetic.jsonl: ${lines.length} documents`);
 }
