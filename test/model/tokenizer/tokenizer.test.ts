@@ -46,12 +46,13 @@ describe("byte-level BPE", () => {
         for (const tokenizer of [byteLevel, scored]) {
           const ids = tokenizer.encode(text, { addSpecialTokens: false });
           const back = tokenizer.decode(ids);
-          expect(back).toBe(whole);
+          // SentencePiece writes spaces as "▁", and so reads one as a space.
+          expect(back).toBe(tokenizer === scored ? whole.replaceAll("▁", " ") : whole);
           const stream = tokenizer.textStream();
           expect(ids.map((id) => stream.push(id)).join("") + stream.end()).toBe(back);
         }
       }),
-      { numRuns: 500 },
+      { numRuns: 500, examples: [["▁"], ["a▁ b"]] },
     );
   });
 
