@@ -85,6 +85,7 @@ export function vocabularySizePage(results, data) {
     ],
     limits: [
       "The best vocabulary for other models: the larger the body, the smaller the share of the work that a larger vocabulary adds.",
+      "Small differences of speed: where the seeds' ranges overlap, what else the machine did may have made them.",
       "Longer training: in so little text a large vocabulary's rare tokens occur only a few times.",
       "Equal context: all models see the same number of tokens before a prediction, which for a larger vocabulary are more bytes.",
       "The best of each: one learning rate and one number of tokens a step were used for all, tuned for none.",

@@ -75,7 +75,7 @@ The model inside lmhead: what \`lmhead next "…"\` and \`LanguageModel.load()\`
 |---|---|
 | architecture | ${info.family}: ${info.layers} layers, hidden size ${info.hiddenSize}, ${info.heads} heads, context ${info.maxPositions}, embedding and head tied |
 | parameters | ${info.parameters.toLocaleString("en")}, of which ${(info.vocabularyShare * 100).toFixed(0)} % are the vocabulary's |
-| vocabulary | ${info.vocabSize} tokens of byte-level BPE, trained on the training text alone |
+| vocabulary | ${info.vocabSize} tokens of byte-level BPE, trained on the training text without the synthetic part |
 | file | \`tiny-gpt.gguf\`, ${million(size)} MB: matrices in blocks of 8 bits (Q8_0) |
 | training | ${runs.map(({ line }) => line).join("; then ")}: ${passes.toFixed(1)} passes over its text |
 
