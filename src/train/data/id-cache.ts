@@ -83,7 +83,7 @@ export async function cachedIds(corpus: Corpus, options: CachedIdsOptions): Prom
         corpus: await corpus.hash(signal),
         tokenizer: hash,
         endOfText,
-        ...(beginOfText !== null && { beginOfText }),
+        beginOfText,
         V,
       }),
     )
@@ -106,8 +106,8 @@ async function build(corpus: Corpus, options: CachedIdsOptions, path: string, ke
       const writer = new IdWriter(file, options.tokenizer.vocabSize);
       await tokenise(corpus, options, writer);
       // What ends a document is what the next is read from, unless that has a beginning of its own.
-      const readFrom = (options.beginOfText ?? null) === null ? options.endOfText : null;
-      await writer.finish(key, readFrom ?? undefined);
+      const { endOfText, beginOfText = null } = options;
+      await writer.finish(key, beginOfText === null ? (endOfText ?? undefined) : undefined);
     } finally {
       await file.close();
     }
