@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import { InputError } from "../errors.js";
 import { MODEL_FILES, WEIGHTS } from "../model/formats/folder.js";
 import type { LanguageModel } from "../model/language-model.js";
+import { asideOf, movedOf } from "./loop/layout.js";
 import { writeModel } from "./loop/model-folder.js";
 import { writeFolder } from "./loop/run-files.js";
 import { modelFolder } from "./saved-model.js";
@@ -22,7 +23,7 @@ export async function saveModel(model: LanguageModel, path: string): Promise<voi
   const folder = await modelFolder(model);
   const target = resolve(path);
   // Where it is written aside, a save that was killed may have left files.
-  for (const place of [target, `${target}.new`, `${target}.old`]) await checkOurs(place);
+  for (const place of [target, asideOf(target), movedOf(target)]) await checkOurs(place);
   try {
     await writeFolder(target, async (aside) => {
       await writeModel(aside, folder);

@@ -160,6 +160,6 @@ async function folderOf(path: string): Promise<FileSet> {
   if (opened.kind === "folder") return opened.files;
   await opened.source.close?.();
   throw new InputError(
-    `${path}: expected a Hugging Face folder with safetensors weights, got a file; GGUF files can't be trained`,
+    `${path}: expected a Hugging Face folder with safetensors weights, got a file; no run begins with a GGUF file`,
   );
 }

@@ -256,7 +256,7 @@ describe("a folder to go on from is refused", () => {
   test("when it is a file, or nothing", async () => {
     await refused(
       start(corpus),
-      /expected a Hugging Face folder .*, got a file; GGUF files can't be trained/,
+      /expected a Hugging Face folder .*, got a file; no run begins with a GGUF file/,
     );
     await refused(start(join(corpus, "nothing")), /no such file or folder/);
   });
